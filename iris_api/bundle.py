@@ -1,0 +1,148 @@
+"""The bundle: a directory with a manifest and the artefacts it names, written and read safely.
+
+Artefacts lie in a folder named by the version, and are never changed there. The one act that
+changes what a bundle *is* is the atomic replacement of `manifest.json`, so whoever is interrupted
+leaves the old bundle whole, on any file system and in a mounted volume too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from pydantic import ValidationError
+
+from .exceptions import BundleError
+from .files import ASIDE, locked, replace
+from .manifest import Artefact, Content, Manifest, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MANIFEST = "manifest.json"
+VERSION = re.compile(r"[0-9a-f]{12}")
+MEND = "train it again (python train.py), or point IRIS_MODEL_DIR at a whole bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtefactFile:
+    """An artefact on its way into a bundle."""
+
+    name: str
+    runtime: Runtime
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A directory whose manifest and artefacts have been checked against each other."""
+
+    directory: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read the manifest and verify every artefact it names.
+
+        Raises:
+            BundleError: with one sentence that says what is wrong and how to mend it.
+        """
+        manifest = _read_manifest(directory / MANIFEST)
+        bundle = cls(directory, manifest)
+        for artefact in manifest.artefacts:
+            bundle.read(artefact)
+        return bundle
+
+    @classmethod
+    def save(cls, directory: Path, content: Content, artefacts: Sequence[ArtefactFile]) -> Self:
+        """Write artefacts and manifest; the bundle that was there stays whole until the last step.
+
+        Args:
+            directory: The bundle's directory; made if it is missing.
+            content: All that the manifest says but the files.
+            artefacts: The files, the one to serve first.
+        """
+        manifest = _seal(content, artefacts)
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory):
+            replaced = _version_in(directory)
+            (directory / manifest.version).mkdir(exist_ok=True)
+            for listed, file in zip(manifest.artefacts, artefacts, strict=True):
+                replace(directory / listed.path, file.content)
+            replace(directory / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+            _prune(directory, keep={manifest.version, replaced})
+        return cls(directory, manifest)
+
+    def read(self, artefact: Artefact) -> bytes:
+        """The artefact's bytes, after their size and digest matched the manifest.
+
+        Raises:
+            BundleError: if the file is missing or is not the one that was written.
+        """
+        path = self.directory / artefact.path
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path} can't be read ({error.strerror}): {MEND}") from error
+        if len(content) != artefact.size:
+            raise BundleError(
+                f"{path} has {len(content)} bytes where the manifest says {artefact.size}: {MEND}"
+            )
+        if hashlib.sha256(content).hexdigest() != artefact.sha256:
+            raise BundleError(f"{path} is not the file that was trained (SHA-256): {MEND}")
+        return content
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"no bundle in {path.parent} ({path.name} is missing): {MEND}") from error
+    except OSError as error:
+        raise BundleError(f"{path} can't be read ({error.strerror}): {MEND}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "document"
+        raise BundleError(f"{path} is not a manifest ({where}: {first['msg']}): {MEND}") from error
+    if manifest.version != manifest.content_version():
+        raise BundleError(f"{path} was changed after training (version mismatch): {MEND}")
+    return manifest
+
+
+def _seal(content: Content, artefacts: Sequence[ArtefactFile]) -> Manifest:
+    """The manifest of this content: its version, and the artefacts' paths below that version."""
+    listed = tuple(
+        Artefact(
+            path=file.name,
+            sha256=hashlib.sha256(file.content).hexdigest(),
+            size=len(file.content),
+            runtime=file.runtime,
+        )
+        for file in artefacts
+    )
+    # Through JSON and back, so that what is digested here is what a reader will digest.
+    whole = Manifest(artefacts=listed, **dict(content))
+    draft = Manifest.model_validate_json(whole.model_dump_json())
+    version = draft.content_version()
+    placed = tuple(a.model_copy(update={"path": f"{version}/{a.path}"}) for a in listed)
+    return draft.model_copy(update={"version": version, "artefacts": placed})
+
+
+def _version_in(directory: Path) -> str | None:
+    try:
+        return _read_manifest(directory / MANIFEST).version
+    except BundleError:
+        return None
+
+
+def _prune(directory: Path, keep: set[str | None]) -> None:
+    """Remove what no manifest names; the version just replaced stays for who is reading it."""
+    for entry in directory.iterdir():
+        if VERSION.fullmatch(entry.name) and entry.name not in keep:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name.startswith(ASIDE):
+            entry.unlink(missing_ok=True)

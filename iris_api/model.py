@@ -1,0 +1,61 @@
+"""The model as it serves: a bundle, its predictor and its request schema, loaded as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from .answers import predictions
+from .bundle import Bundle
+from .inference import load_predictor
+from .schemas import RequestSchema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .answers import BatchPrediction, Prediction, SinglePrediction
+    from .inference import Predictor
+    from .manifest import Manifest
+    from .schemas import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """All that a request needs of one version. It never changes: a new version is a new Model."""
+
+    manifest: Manifest
+    predictor: Predictor
+    schema: RequestSchema
+
+    @classmethod
+    def load(cls, directory: Path, *, max_rows: int) -> Self:
+        """Load and verify the bundle, and replay its golden rows.
+
+        Raises:
+            BundleError: with what is wrong and how to mend it.
+        """
+        bundle = Bundle.load(directory)
+        schema = RequestSchema(bundle.manifest.contract, max_rows=max_rows)
+        return cls(bundle.manifest, load_predictor(bundle), schema)
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        return self.manifest.version
+
+    def predict(self, rows: list[Row]) -> list[Prediction]:
+        """Predict rows that keep the contract."""
+        given = self.schema.array(rows, self.predictor.dtype)
+        return predictions(self.predictor.probabilities(given), self.manifest.contract.classes)
+
+    def answer(self, body: bytes) -> SinglePrediction | BatchPrediction:
+        """Parse a request's body, predict its rows, and answer in the shape they came in.
+
+        Raises:
+            InvalidJSONError, TooManyRowsError, ContractError: as `RequestSchema.parse` does.
+        """
+        request = self.schema.parse(body)
+        made = self.predict(request.rows)
+        if request.batch:
+            return {"predictions": made, "count": len(made), "model_version": self.version}
+        return {**made[0], "input": request.rows[0], "model_version": self.version}
