@@ -1,0 +1,67 @@
+"""API keys on Flask-HTTPAuth. Every route asks for one, but those that say `@public`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from flask.globals import request_ctx
+from flask_httpauth import HTTPTokenAuth
+
+from .exceptions import NotAuthenticatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+
+    from .service import Service
+
+View = TypeVar("View", bound="Callable[..., object]")
+
+
+def init_app(app: Flask) -> None:
+    """Stand in front of every view of the app, with one guard for each way to send a key."""
+    service: Service = app.extensions["iris_api"]
+
+    def name_of_caller(key: str) -> str | None:
+        return service.keys.name_of(key)
+
+    by_header = _guard(HTTPTokenAuth(header="X-API-Key"), name_of_caller)
+    by_bearer = _guard(HTTPTokenAuth(scheme="Bearer"), name_of_caller)
+
+    @app.before_request
+    def require_key() -> None:
+        request = request_ctx.request
+        if request.endpoint is None or is_public(app, request.endpoint):
+            return  # What is not there is 404 for anyone.
+        if "HTTP_X_API_KEY" in request.environ:
+            by_header()
+        else:
+            by_bearer()
+
+
+def public(view: View) -> View:
+    """Open a view to callers without a key."""
+    view.public = True  # type: ignore[attr-defined]
+    return view
+
+
+def is_public(app: Flask, endpoint: str) -> bool:
+    """Whether a route is open to callers without a key."""
+    return getattr(app.view_functions[endpoint], "public", False)
+
+
+def _guard(
+    scheme: HTTPTokenAuth, name_of_caller: Callable[[str], str | None]
+) -> Callable[[], None]:
+    """Returns for a valid key and raises for any other. Made once, not for each request."""
+    scheme.verify_token(name_of_caller)
+    scheme.error_handler(_refuse)
+    guard: Callable[[], None] = scheme.login_required(lambda: None)
+    return guard
+
+
+def _refuse(_status: int) -> NoReturn:
+    raise NotAuthenticatedError(
+        "Send a valid API key as 'X-API-Key: KEY' or as 'Authorization: Bearer KEY'."
+    )
