@@ -1,0 +1,159 @@
+"""A real server for each test that asks: Gunicorn on a free port, from this checkout."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import FLOWER, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROOT = Path(__file__).parent.parent.parent
+READY = "curl http://"
+PATIENCE = 30.0
+"""Seconds until a server that has not started, or not stopped, is a failure."""
+
+
+@dataclass
+class Server:
+    """A running Gunicorn and how to reach it."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    key: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"X-API-Key": self.key, "Content-Type": "application/json"}
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One request on a connection of its own, with the key."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, body, self.headers | dict(headers or {}))
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read()
+        finally:
+            connection.close()
+
+    def predicts(self) -> bool:
+        """Whether a good request gets its right answer."""
+        status, _, body = self.ask("POST", "/v1/predict", json.dumps(FLOWER).encode())
+        return status == 200 and json.loads(body)["prediction"] == "virginica"
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    def stop(self) -> int:
+        """Ask it to stop, and wait for its exit status.
+
+        A worker that is still starting may lose the signal, and is killed after 30 seconds.
+        """
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(2 * PATIENCE)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """An environment with these settings and no others."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("IRIS_")}
+    return inherited | {"PORT": "0", "WEB_CONCURRENCY": "2"} | settings
+
+
+def gunicorn(
+    log: Path, settings: Mapping[str, str], app: str = "wsgi:app", cwd: Path = ROOT
+) -> subprocess.Popen[bytes]:
+    """Start Gunicorn as the README says, with its output in a file."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", app],
+            cwd=cwd,
+            env=environment(**settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """Poll until something is true."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    return pytest.fail(f"waited {PATIENCE:.0f} s in vain for {what}")
+
+
+@pytest.fixture(scope="session")
+def start(
+    trained: Path, key: Key, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Start servers on the trained bundle; whatever is left running is killed at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(app: str = "wsgi:app", cwd: Path = ROOT, **settings: str) -> Server:
+        log = tmp_path_factory.mktemp("server") / "log"
+        settings = {"IRIS_MODEL_DIR": str(trained), "IRIS_API_KEYS": key.entry} | settings
+        process = gunicorn(log, settings, app, cwd)
+        started.append(process)
+        wait_for(lambda: READY in log.read_text() or process.poll() is not None, "the server")
+        assert process.poll() is None, log.read_text()
+        port = int(log.read_text().split(READY)[1].split("/")[0].rpartition(":")[2])
+        server = Server(process, log, key.secret, port)
+        workers = int(environment(**settings)["WEB_CONCURRENCY"])
+        wait_for(lambda: len(server.workers()) == workers, "the workers")
+        return server
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[..., Server]) -> Server:
+    """One server for all tests that do it no harm."""
+    return start()
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[[str], str]:
+    """Ask for a program of the machine: without it the test skips, and in CI it fails."""
+
+    def needs(program: str) -> str:
+        path = shutil.which(program)
+        if path:
+            return path
+        reason = f"{program} is not installed"
+        return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+
+    return needs

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+from sklearn.ensemble import RandomForestClassifier
+
+from iris_api.exceptions import BundleError
+from iris_api.model import Model
+
+from .conftest import FLOWER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from iris_api.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    """The shipped model."""
+    return Model.load(trained, max_rows=100)
+
+
+def test_one_object_has_one_answer_with_its_input(
+    model: Model, forest: RandomForestClassifier
+) -> None:
+    """Class, confidence and probabilities are the estimator's, to four places."""
+    answer: Any = model.answer(json.dumps(FLOWER).encode())
+    expected = forest.predict_proba([list(FLOWER.values())])[0]
+    assert list(answer["probabilities"].values()) == expected.round(4).tolist()
+    assert answer["prediction"] == ("setosa", "versicolor", "virginica")[expected.argmax()]
+    assert answer["confidence"] == max(answer["probabilities"].values())
+    assert (answer["input"], answer["model_version"]) == (FLOWER, model.version)
+
+
+def test_a_batch_is_answered_in_its_order(model: Model) -> None:
+    """Row by row the same as asked singly."""
+    rows = [dict(zip(FLOWER, values, strict=True)) for values in np.eye(4) * 7 + 1]
+    answer: Any = model.answer(json.dumps(rows).encode())
+    assert answer["count"] == 4
+    for row, given in zip(rows, answer["predictions"], strict=True):
+        single: Any = model.answer(json.dumps(row).encode())
+        assert single["probabilities"] == given["probabilities"]
+
+
+def test_another_bundle_is_served_without_a_change(save: Callable[..., Bundle]) -> None:
+    """13 features of wine: its names, its bounds, its classes."""
+    rows, labels = load_wine(return_X_y=True)
+    forest = RandomForestClassifier(30, random_state=1).fit(rows, labels)
+    model = Model.load(save(forest, rows, labels, minimum=-1, maximum=5000).directory, max_rows=200)
+    names = model.manifest.contract.feature_names
+    body = [dict(zip(names, row.tolist(), strict=True)) for row in rows]
+    answer: Any = model.answer(json.dumps(body).encode())
+    predicted = [int(given["prediction"].removeprefix("class ")) for given in answer["predictions"]]
+    assert predicted == forest.predict(rows).tolist()
+
+
+def test_a_model_that_can_not_be_trusted_is_not_loaded(model_dir: Path) -> None:
+    """Loading is verifying."""
+    (model_dir / "manifest.json").unlink()
+    with pytest.raises(BundleError):
+        Model.load(model_dir, max_rows=1)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iris_api import settings as module
+from iris_api.exceptions import SettingsError
+from iris_api.settings import Settings, run_by_flask_command
+
+
+def test_without_an_environment_the_defaults_hold() -> None:
+    """A fresh checkout needs no setting."""
+    settings = Settings.read()
+    assert settings.model_dir == Path("model")
+    assert (settings.host, settings.port, settings.max_rows) == ("127.0.0.1", 8000, 10_000)
+    assert settings.workers >= 1
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours by IRIS_ names, Gunicorn's own by theirs."""
+    monkeypatch.setenv("IRIS_MODEL_DIR", "/srv/wine")
+    monkeypatch.setenv("IRIS_LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("IRIS_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    monkeypatch.setenv("PORT", "8123")
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    settings = Settings.read()
+    assert settings.model_dir == Path("/srv/wine")
+    assert settings.log_level == "warning"
+    assert settings.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert (settings.port, settings.workers) == (8123, 3)
+
+
+def test_settings_come_from_secret_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A mounted secret named like the variable sets it."""
+    (tmp_path / "iris_api_keys").write_text(f"shop:{'0' * 64}\n")
+    monkeypatch.setattr(module, "SECRETS", tmp_path)
+    assert Settings.read().api_keys == f"shop:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PORT", "http", "PORT: Input should be a valid integer"),
+        ("PORT", "70000", "PORT: Input should be less than or equal to 65535"),
+        ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY: Input should be greater than"),
+        ("IRIS_MAX_ROWS", "many", "IRIS_MAX_ROWS: Input should be a valid integer"),
+        ("IRIS_LOG_LEVEL", "loud", "IRIS_LOG_LEVEL: Input should be 'debug'"),
+        ("IRIS_HOST", "127.0.0.1:5", "IRIS_HOST: '127.0.0.1:5' does not appear"),
+        ("IRIS_TRUSTED_PROXIES", "proxy", "IRIS_TRUSTED_PROXIES: 'proxy' does not appear"),
+    ],
+)
+def test_a_value_that_can_not_be_used_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    """The operator reads the name that was set, not the field behind it."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=message):
+        Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("IRIS_MODELDIR", "IRIS_MODEL_DIR"),
+        ("IRIS_API_KEY", "IRIS_API_KEYS"),
+        ("IRIS_MAX_ROW", "IRIS_MAX_ROWS"),
+        ("iris_max_rowz", "IRIS_MAX_ROWS"),
+        ("IRIS_PORT", "IRIS_HOST"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    """A misspelt setting must not be a silent default."""
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=f"{name} is not a setting: the nearest is {nearest}"):
+        Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IRIS_SERVICE_HOST", "10.0.0.1"),
+        ("IRIS_API_SERVICE_PORT_HTTP", "80"),
+        ("IRIS_PORT", "tcp://10.0.0.1:80"),
+        ("IRIS_API_PORT_8000_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_kubernetes_injects_for_a_service_named_iris_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Service links of a cluster must not stop the start."""
+    monkeypatch.setenv(name, value)
+    assert Settings.read() == Settings()
+
+
+def test_an_unreadable_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A secret that is there and can't be read is an error, not an absence."""
+    (tmp_path / "iris_api_keys").write_bytes(b"\xff\xfe")
+    monkeypatch.setattr(module, "SECRETS", tmp_path)
+    with pytest.raises(SettingsError, match="can't be read"):
+        Settings.read()
+
+
+def test_a_misspelt_secret_is_refused_and_one_that_is_used_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file in /run/secrets is a setting by its name, unless a variable points at it."""
+    (tmp_path / "iris_keys").write_text("")
+    monkeypatch.setattr(module, "SECRETS", tmp_path)
+    with pytest.raises(SettingsError, match="iris_keys is not a setting"):
+        Settings.read()
+    monkeypatch.setenv("IRIS_API_KEYS_FILE", str(tmp_path / "iris_keys"))
+    assert Settings.read().api_keys_file == tmp_path / "iris_keys"
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files pass empty values for what is not given."""
+    for name in ("IRIS_API_KEYS_FILE", "IRIS_MODEL_DIR", "PORT"):
+        monkeypatch.setenv(name, "")
+    assert Settings.read() == Settings()
+
+
+def test_a_setting_that_does_not_exist_can_not_be_given() -> None:
+    """A misspelt argument in code is an error too."""
+    with pytest.raises(ValueError, match="modeldir"):
+        Settings(modeldir="x")  # type: ignore[call-arg]
+
+
+def test_a_flask_command_is_told_from_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flask says so itself."""
+    assert not run_by_flask_command()
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")
+    assert run_by_flask_command()
