@@ -1,0 +1,66 @@
+# `make run` and `make test` are all a newcomer needs; each sets up what it needs itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help run train test lint lock bench clean
+
+help:  ## Show these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: $(VENV)/.serve $(if $(IRIS_MODEL_DIR),,model/manifest.json)  ## Serve on 127.0.0.1:$PORT (8000); trains first if there is no model
+	@exec $(BIN)/gunicorn wsgi:app
+
+train: $(VENV)/.serve  ## Train again and replace the bundle in model/
+	@$(BIN)/python train.py
+
+test: $(VENV)/.dev  ## Run the whole test suite with coverage
+	@$(BIN)/python -m pytest --cov $(ARGS)
+
+lint: $(VENV)/.dev $(VENV)/.bench  ## Check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lock: $(VENV)/.dev  ## Resolve the locks anew from pyproject.toml
+	@for lock in "serve:" "train:--extra train -c requirements-serve.txt" \
+	             "dev:--extra train --group dev -c requirements.txt" \
+	             "bench:--extra train --group bench -c requirements.txt"; do \
+	    name=$${lock%%:*}; file=requirements-$$name.txt; \
+	    [ $$name = train ] && file=requirements.txt; \
+	    $(BIN)/uv pip compile pyproject.toml $${lock#*:} --upgrade --universal --python-version 3.11 \
+	        --generate-hashes --no-emit-index-url --quiet \
+	        --custom-compile-command 'make lock' -o $$file || exit 1; \
+	done
+
+bench: $(VENV)/.bench model/manifest.json  ## Measure against the floor, tutorials and a rival (needs wrk and nginx)
+	@command -v wrk nginx >/dev/null || { echo "apt-get install wrk nginx, then again"; exit 1; }
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+clean:  ## Remove the environment, the bundle and the caches
+	@rm -rf $(VENV) model .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+model/manifest.json: | $(VENV)/.serve
+	@$(BIN)/python train.py
+
+$(VENV)/.serve: requirements.txt | $(VENV)/.made
+	@echo "Installing what the service needs into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@ $(VENV)/.serve
+
+$(VENV)/.bench: requirements-bench.txt | $(VENV)/.made
+	@echo "Installing what the benchmarks need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@ $(VENV)/.serve
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
