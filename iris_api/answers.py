@@ -5,7 +5,7 @@ They are typed dictionaries: for a batch, objects would cost as much as predicti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -37,23 +37,60 @@ class BatchPrediction(TypedDict):
     model_version: str
 
 
-def predictions(
-    probabilities: NDArray[np.floating[Any]], classes: tuple[str, ...]
-) -> list[Prediction]:
+class Outcome(NamedTuple):
+    """A request's rows and what became of them: what is answered, counted and logged."""
+
+    rows: NDArray[np.floating[Any]]
+    """As the estimator saw them, shape (rows, features)."""
+    labels: NDArray[np.intp]
+    """Index of each row's class, shape (rows,)."""
+    probabilities: NDArray[np.float64]
+    """As they are answered, shape (rows, classes)."""
+    made: list[Prediction]
+    model_version: str
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the labels' indices."""
+
+    def confidences(self) -> NDArray[np.float64]:
+        """Probability of each row's class, shape (rows,)."""
+        found: NDArray[np.float64] = self.probabilities.max(axis=1)
+        return found
+
+    def mean_confidence(self) -> float:
+        """Mean of them, to four decimals."""
+        if len(self.made) == 1:
+            return self.made[0]["confidence"]
+        return round(float(self.confidences().mean()), 4)
+
+    def class_counts(self) -> list[int]:
+        """Rows of each class."""
+        counts: list[int] = np.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return counts
+
+
+def outcome(
+    rows: NDArray[np.floating[Any]],
+    probabilities: NDArray[np.floating[Any]],
+    classes: tuple[str, ...],
+    model_version: str,
+) -> Outcome:
     """Name the likeliest class of each row; the first of equals wins, as in scikit-learn.
 
     Args:
+        rows: Shape (rows, features).
         probabilities: Shape (rows, classes).
         classes: The classes' names, in the columns' order.
+        model_version: Version of the bundle that predicted them.
     """
     # No strict zip in the loop: the golden rows have shown the shapes, and it costs a third more.
-    labels = probabilities.argmax(axis=1).tolist()
-    rounded = probabilities.astype(np.float64).round(4).tolist()
-    return [
+    labels = probabilities.argmax(axis=1)
+    rounded = probabilities.astype(np.float64).round(4)
+    made: list[Prediction] = [
         {
             "prediction": classes[label],
             "confidence": row[label],
             "probabilities": dict(zip(classes, row)),
         }
-        for label, row in zip(labels, rounded)
+        for label, row in zip(labels.tolist(), rounded.tolist())
     ]
+    return Outcome(rows, labels, rounded, made, model_version, classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import auth, cli, errors, logs, routes
+from . import auth, cli, errors, exchange, logs, metrics, pages, routes, shed
 from .lean import LeanFlask
 from .service import Service
 from .settings import Settings, run_by_flask_command
@@ -27,11 +27,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.extensions["iris_api"] = service
 
+    exchange.init_app(app)
     logs.init_app(app)
+    metrics.init_app(app)
     errors.init_app(app)
+    shed.init_app(app)
     auth.init_app(app)
     cli.init_app(app)
     app.register_blueprint(routes.bp)
+    app.register_blueprint(pages.bp)
 
     # A command such as `keys add` must work before there is a key file or a model.
     if not run_by_flask_command():

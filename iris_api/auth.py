@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from flask.globals import request_ctx
 from flask_httpauth import HTTPTokenAuth
 
 from .exceptions import NotAuthenticatedError
+from .exchange import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +24,17 @@ def init_app(app: Flask) -> None:
     service: Service = app.extensions["iris_api"]
 
     def name_of_caller(key: str) -> str | None:
-        return service.keys.name_of(key)
+        name = service.keys.name_of(key)
+        exchange = current()
+        exchange.caller, exchange.wrong_key = name, bool(key) and name is None
+        return name
 
     by_header = _guard(HTTPTokenAuth(header="X-API-Key"), name_of_caller)
     by_bearer = _guard(HTTPTokenAuth(scheme="Bearer"), name_of_caller)
 
     @app.before_request
     def require_key() -> None:
-        request = request_ctx.request
+        request = current().request
         if request.endpoint is None or is_public(app, request.endpoint):
             return  # What is not there is 404 for anyone.
         if "HTTP_X_API_KEY" in request.environ:

@@ -11,11 +11,11 @@ from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from flask.globals import request_ctx
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected
 
 from .exceptions import BodyTooLargeError, InvalidJSONError, MediaTypeError
+from .exchange import current
 
 if TYPE_CHECKING:
     from flask import Response
@@ -38,7 +38,7 @@ def json_body(largest: int) -> bytes:
         BodyTooLargeError: if it is larger than the service reads.
         InvalidJSONError: if the client stopped before it had sent all.
     """
-    request = request_ctx.request
+    request = current().request
     if request.environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise MediaTypeError(f"Send the body as 'Content-Type: {JSON}'.")
     if "HTTP_CONTENT_ENCODING" in request.environ:
@@ -72,7 +72,7 @@ def _read(stream: IO[bytes], length: int) -> bytes:
 
 def drain_after(response: Response) -> Response:
     """Let a refusal be followed by a drain. Only under Gunicorn: elsewhere it may never end."""
-    environ = request_ctx.request.environ
+    environ = current().request.environ
     if "gunicorn.socket" in environ:
         response.call_on_close(partial(drain, environ))
     return response

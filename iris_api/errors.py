@@ -15,8 +15,8 @@ from werkzeug.exceptions import HTTPException
 
 from .body import drain_after
 from .exceptions import IrisError
+from .exchange import current
 from .lean import BytesResponse
-from .logs import request_id
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -33,16 +33,22 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _render_unforeseen)
 
 
-def problem(status: int, detail: str | None, **members: Any) -> Response:
-    """A problem document. Without `title` and `type` it is the plain one of its status."""
+def problem(
+    status: int, detail: str | None, slug: str | None = None, title: str | None = None, **more: Any
+) -> Response:
+    """A problem document. Without slug and title it is the plain one of its status."""
+    phrase = HTTPStatus(status).phrase
+    exchange = current()
+    if status != HTTPStatus.INTERNAL_SERVER_ERROR:
+        exchange.refused = slug or phrase.lower().replace(" ", "-")
     document = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "type": TYPE_PREFIX + slug if slug else "about:blank",
+        "title": title or phrase,
         "status": status,
         "detail": detail,
-        "request_id": request_id(),
+        "request_id": exchange.id,
+        **more,
     }
-    document.update((name, value) for name, value in members.items() if value is not None)
     body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     return drain_after(BytesResponse(body, status, MEDIA_TYPE))
 
@@ -50,15 +56,9 @@ def problem(status: int, detail: str | None, **members: Any) -> Response:
 def _render_ours(error: IrisError) -> Response:
     detail = str(error)
     if not error.public:
-        current_app.logger.error("%s [request %s]", error, request_id())
+        current_app.logger.error({"event": str(error), "request_id": current().id})
         detail = "The service is not ready: its operator has to look at the log."
-    response = problem(
-        error.status,
-        detail,
-        title=error.title,
-        type=TYPE_PREFIX + error.slug if error.slug else None,
-        **error.extensions,
-    )
+    response = problem(error.status, detail, error.slug, error.title, **error.extensions)
     response.headers.update(error.headers)
     return response
 
@@ -76,5 +76,7 @@ def _render_parse(error: ParseException) -> Response:
 
 
 def _render_unforeseen(error: Exception) -> Response:
-    current_app.logger.error("Unforeseen error [request %s]", request_id(), exc_info=error)
+    current_app.logger.error(
+        {"event": "unforeseen error", "request_id": current().id}, exc_info=error
+    )
     return problem(500, "Something went wrong here, not with the request. The log has it.")

@@ -66,6 +66,15 @@ class NotAuthenticatedError(IrisError):
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="iris-api"'}
 
 
+class OverloadedError(IrisError):
+    """The request has waited so long that its client may be gone."""
+
+    status = 503
+    slug = "overloaded"
+    title = "Overloaded"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
 class InvalidJSONError(IrisError):
     """The body is empty or is not JSON."""
 

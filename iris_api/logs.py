@@ -1,48 +1,116 @@
-"""The service's own log, and the request id that ties it to what a client was answered.
-
-The id is taken from the caller or made here, and sent back with every answer.
-"""
+"""What is logged: a line for each request, and Gunicorn's own messages in the same shape."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
-from flask.globals import request_ctx
+from gunicorn.glogging import Logger
+
+from .exchange import current
+from .lines import StdoutHandler
+from .proxies import TrustedProxies
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask, Response
 
-HEADER = "X-Request-ID"
-FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
-"""Gunicorn's, so that the two read as one log."""
-KEPT = "iris_api.request_id"
-SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+    from .answers import Outcome
+    from .exchange import Exchange
+    from .service import Service
+
+    View = Callable[..., Response]
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""Of the W3C's Trace Context."""
+LABELS = 20
+"""Most classes whose rows a batch's line counts one by one."""
+
+logger = logging.getLogger(__name__)
+
+
+class GunicornLogger(Logger):  # type: ignore[misc]
+    """Gunicorn's logger, with our handler for its messages and no access log: ours says more."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take the level from Gunicorn's configuration."""
+        super().setup(cfg)
+        self.error_log.handlers = [StdoutHandler()]
 
 
 def init_app(app: Flask) -> None:
-    """Log from the level that is set, and send each answer with its request's id."""
-    logger = logging.getLogger("iris_api")
-    logger.setLevel(app.extensions["iris_api"].settings.log_level.upper())
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(FORMAT, "[%Y-%m-%d %H:%M:%S %z]"))
-        logger.addHandler(handler)
-    app.after_request(_send_id)
+    """Log from the level that is set, and log each request when it is answered."""
+    service: Service = app.extensions["iris_api"]
+    ours = logging.getLogger("iris_api")
+    ours.setLevel(service.settings.log_level.upper())
+    if not ours.handlers:
+        ours.addHandler(StdoutHandler())
+    proxies = TrustedProxies(service.settings.trusted_proxies)
+    # Inputs are few and plain: without a key of this run their digests could be searched for.
+    digest_key = os.urandom(32)
+
+    @app.after_request
+    def log_request(response: Response) -> Response:
+        exchange, status = current(), response.status_code
+        level = _level(app, exchange, status)
+        if logger.isEnabledFor(level):
+            line = _line(exchange, status, proxies)
+            if exchange.outcome is not None:
+                line |= _prediction(exchange.outcome, digest_key)
+            # Not by `logger.log`, which walks the stack for where it was called.
+            logger.handle(logger.makeRecord(__name__, level, __file__, 0, line, (), None))
+        return response
 
 
-def request_id() -> str:
-    """Id of this request: the caller's, if it can go into a header and a log as it is."""
-    environ = request_ctx.request.environ
-    found: str | None = environ.get(KEPT)
-    if found is None:
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        found = environ[KEPT] = given if SANE.fullmatch(given) else os.urandom(16).hex()
-    return found
+def quiet(view: View) -> View:
+    """Log a view's good answers at the debug level: probes and scrapes come all the time."""
+    view.quiet = True  # type: ignore[attr-defined]
+    return view
 
 
-def _send_id(response: Response) -> Response:
-    response.headers[HEADER] = request_id()
-    return response
+def _level(app: Flask, exchange: Exchange, status: int) -> int:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return logging.ERROR
+    view = app.view_functions.get(exchange.request.endpoint or "")
+    return logging.DEBUG if getattr(view, "quiet", False) else logging.INFO
+
+
+def _line(exchange: Exchange, status: int, proxies: TrustedProxies) -> dict[str, Any]:
+    environ = exchange.request.environ
+    line = {
+        "event": "request",
+        "request_id": exchange.id,
+        "method": environ["REQUEST_METHOD"],
+        "route": exchange.route,
+        "status": status,
+        "duration_ms": round(exchange.seconds * 1000, 3),
+        "key": exchange.caller,
+        "client": proxies.client(environ),
+    }
+    traceparent = environ.get("HTTP_TRACEPARENT")
+    if traceparent and TRACEPARENT.fullmatch(traceparent):
+        line["traceparent"] = traceparent
+    if exchange.refused:
+        line["refused"] = exchange.refused
+    return line
+
+
+def _prediction(outcome: Outcome, digest_key: bytes) -> dict[str, Any]:
+    """What was predicted, and a digest to tell equal inputs by: never the inputs."""
+    digest = hashlib.blake2b(outcome.rows.tobytes(), digest_size=8, key=digest_key)
+    said = {
+        "model_version": outcome.model_version,
+        "rows": len(outcome.made),
+        "inputs": digest.hexdigest(),
+        "confidence": outcome.mean_confidence(),
+    }
+    if len(outcome.made) == 1:
+        said["label"] = outcome.made[0]["prediction"]
+    elif len(outcome.classes) <= LABELS:
+        said["labels"] = dict(zip(outcome.classes, outcome.class_counts(), strict=True))
+    return said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from .answers import predictions
+from .answers import outcome
 from .bundle import Bundle
 from .inference import load_predictor
 from .schemas import RequestSchema
@@ -13,7 +13,7 @@ from .schemas import RequestSchema
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .answers import BatchPrediction, Prediction, SinglePrediction
+    from .answers import BatchPrediction, Outcome, SinglePrediction
     from .inference import Predictor
     from .manifest import Manifest
     from .schemas import Row
@@ -43,19 +43,24 @@ class Model:
         """Version of the bundle."""
         return self.manifest.version
 
-    def predict(self, rows: list[Row]) -> list[Prediction]:
+    def predict(self, rows: list[Row]) -> Outcome:
         """Predict rows that keep the contract."""
         given = self.schema.array(rows, self.predictor.dtype)
-        return predictions(self.predictor.probabilities(given), self.manifest.contract.classes)
+        classes = self.manifest.contract.classes
+        return outcome(given, self.predictor.probabilities(given), classes, self.version)
 
-    def answer(self, body: bytes) -> SinglePrediction | BatchPrediction:
+    def answer(self, body: bytes) -> tuple[SinglePrediction | BatchPrediction, Outcome]:
         """Parse a request's body, predict its rows, and answer in the shape they came in.
+
+        Returns:
+            The answer, and the outcome it was made from.
 
         Raises:
             InvalidJSONError, TooManyRowsError, ContractError: as `RequestSchema.parse` does.
         """
         request = self.schema.parse(body)
-        made = self.predict(request.rows)
+        found = self.predict(request.rows)
+        made, version = found.made, found.model_version
         if request.batch:
-            return {"predictions": made, "count": len(made), "model_version": self.version}
-        return {**made[0], "input": request.rows[0], "model_version": self.version}
+            return {"predictions": made, "count": len(made), "model_version": version}, found
+        return {**made[0], "input": request.rows[0], "model_version": version}, found

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from flask import Blueprint, current_app, url_for
+from flask import Blueprint, current_app, request, url_for
 
 from .auth import public
 from .body import JSON, json_body
+from .drift import report
+from .exchange import current
 from .lean import BytesResponse
+from .logs import quiet
 
 if TYPE_CHECKING:
     from flask import Response
@@ -35,7 +38,7 @@ def answer(content: Any, status: int = 200) -> Response:
 def index() -> Response:
     """What this is, and where its parts are."""
     manifest = service().model.manifest
-    links = ("predict", "model", "health", "live", "ready")
+    links = ("predict", "model", "drift", "health", "live", "ready")
     return answer(
         {
             "name": manifest.name,
@@ -52,7 +55,9 @@ def index() -> Response:
 def predict() -> Response:
     """Predict one row (an object) or a batch (an array of objects)."""
     serving = service()
-    return answer(serving.model.answer(json_body(serving.max_body_bytes)))
+    body = json_body(serving.max_body_bytes)
+    made, current().outcome = serving.model.answer(body)
+    return answer(made)
 
 
 @bp.get("/v1/model")
@@ -61,9 +66,28 @@ def model() -> Response:
     return answer(service().model.manifest.card())
 
 
+@bp.get("/v1/drift")
+def drift() -> Response:
+    """Live inputs and predictions against the training reference."""
+    serving = service()
+    tally = serving.tally
+    return answer(report(serving.model.manifest, tally.live(), tally.since))
+
+
+@bp.get("/metrics")
+@quiet
+def metrics() -> Response:
+    """All counts, in the format that the scraper asks for."""
+    serving = service()
+    accept = request.headers.get("Accept", "")
+    body, media_type = serving.instruments.exposition(accept, serving.tally.facts)
+    return BytesResponse(body, 200, media_type)
+
+
 @bp.get("/health")
 @bp.get("/health/ready", endpoint="ready")
 @public
+@quiet
 def health() -> Response:
     """Whether requests can be served now."""
     return answer(
@@ -73,6 +97,7 @@ def health() -> Response:
 
 @bp.get("/health/live", endpoint="live")
 @public
+@quiet
 def live() -> Response:
     """Whether this process serves at all."""
     return answer({"status": "alive"})

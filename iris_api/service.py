@@ -1,12 +1,15 @@
-"""What a process holds for as long as it serves: its settings, the model and the keys."""
+"""What a process holds for as long as it serves: settings, model, keys and counters."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .instruments import Instruments
 from .keys import KeyRing
 from .model import Model
+from .slots import installed
+from .tally import Tally
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -38,6 +41,16 @@ class Service:
         """
         return KeyRing(self.settings.api_keys, self.settings.api_keys_file)
 
+    @cached_property
+    def instruments(self) -> Instruments:
+        """What is counted: across the processes of a server, if this is one's."""
+        return Instruments(installed())
+
+    @cached_property
+    def tally(self) -> Tally:
+        """What the model that answers has predicted."""
+        return Tally(self.instruments, self.model)
+
     @property
     def max_body_bytes(self) -> int:
         """Largest body that is read: as set, or room for the most rows, and 2 MiB at least."""
@@ -47,4 +60,4 @@ class Service:
 
     def open(self) -> None:
         """Load all, so that what is wrong is said before the first request and not at it."""
-        _ = self.model, self.keys
+        _ = self.model, self.keys, self.tally

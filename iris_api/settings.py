@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Most rows in one request."""
     max_body_bytes: Annotated[int, Field(ge=1)] | None = None
     """Largest body, in bytes; unset: 2 MiB, or what `max_rows` rows need if that is more."""
+    max_queue_ms: Annotated[int, Field(ge=1)] = 1000
+    """Longest wait behind a proxy that sends X-Request-Start, in ms; an older request gets 503."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
@@ -129,3 +131,8 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
 def run_by_flask_command() -> bool:
     """Whether this process is a `flask` command and not a server."""
     return os.environ.get("FLASK_RUN_FROM_CLI") == "true"
+
+
+def listener_is_inherited() -> bool:
+    """Whether the socket to listen on comes from the server that this one replaces, or systemd."""
+    return not {"GUNICORN_FD", "LISTEN_FDS"}.isdisjoint(os.environ)

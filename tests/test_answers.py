@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from iris_api.answers import predictions
+from iris_api.answers import outcome
 
 
 def test_the_first_of_equal_probabilities_is_the_label() -> None:
     """As in scikit-learn; and figures are rounded to four places, as doubles."""
-    given = np.array([[0.4, 0.4, 0.2], [0.1, 0.12344, 0.77656]], dtype=np.float32)
-    first, second = predictions(given, ("a", "b", "c"))
-    assert (first["prediction"], first["confidence"]) == ("a", 0.4)
-    assert (second["prediction"], second["confidence"]) == ("c", 0.7766)
-    assert second["probabilities"] == {"a": 0.1, "b": 0.1234, "c": 0.7766}
+    rows = np.zeros((2, 1))
+    given = np.array([[0.5, 0.5], [0.33333, 0.66667]])
+    found = outcome(rows, given, ("a", "b"), "v1")
+    assert found.made == [
+        {"prediction": "a", "confidence": 0.5, "probabilities": {"a": 0.5, "b": 0.5}},
+        {"prediction": "b", "confidence": 0.6667, "probabilities": {"a": 0.3333, "b": 0.6667}},
+    ]
+    assert found.labels.tolist() == [0, 1]
+    assert found.confidences().tolist() == [0.5, 0.6667]
+    assert found.class_counts() == [1, 1]

@@ -26,11 +26,16 @@ def model(trained: Path) -> Model:
     return Model.load(trained, max_rows=100)
 
 
+def answered(model: Model, body: Any) -> Any:
+    """What the model answers to a JSON body."""
+    return model.answer(json.dumps(body).encode())[0]
+
+
 def test_one_object_has_one_answer_with_its_input(
     model: Model, forest: RandomForestClassifier
 ) -> None:
     """Class, confidence and probabilities are the estimator's, to four places."""
-    answer: Any = model.answer(json.dumps(FLOWER).encode())
+    answer: Any = answered(model, FLOWER)
     expected = forest.predict_proba([list(FLOWER.values())])[0]
     assert list(answer["probabilities"].values()) == expected.round(4).tolist()
     assert answer["prediction"] == ("setosa", "versicolor", "virginica")[expected.argmax()]
@@ -41,10 +46,10 @@ def test_one_object_has_one_answer_with_its_input(
 def test_a_batch_is_answered_in_its_order(model: Model) -> None:
     """Row by row the same as asked singly."""
     rows = [dict(zip(FLOWER, values, strict=True)) for values in np.eye(4) * 7 + 1]
-    answer: Any = model.answer(json.dumps(rows).encode())
+    answer: Any = answered(model, rows)
     assert answer["count"] == 4
     for row, given in zip(rows, answer["predictions"], strict=True):
-        single: Any = model.answer(json.dumps(row).encode())
+        single: Any = answered(model, row)
         assert single["probabilities"] == given["probabilities"]
 
 
@@ -55,7 +60,7 @@ def test_another_bundle_is_served_without_a_change(save: Callable[..., Bundle]) 
     model = Model.load(save(forest, rows, labels, minimum=-1, maximum=5000).directory, max_rows=200)
     names = model.manifest.contract.feature_names
     body = [dict(zip(names, row.tolist(), strict=True)) for row in rows]
-    answer: Any = model.answer(json.dumps(body).encode())
+    answer: Any = answered(model, body)
     predicted = [int(given["prediction"].removeprefix("class ")) for given in answer["predictions"]]
     assert predicted == forest.predict(rows).tolist()
 

@@ -33,7 +33,7 @@ def table(heading: str) -> list[list[str]]:
 
 def test_it_is_short() -> None:
     """A README is read when it can be."""
-    assert len(README.splitlines()) <= 125
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_settings_table_is_the_settings() -> None:
@@ -53,7 +53,9 @@ def test_the_settings_table_is_the_settings() -> None:
 def test_the_routes_table_is_the_url_map(app: Flask) -> None:
     """Each route is there once."""
     told = [path for row in table("Routes") for path in re.findall(r"/[\w/]*", row[0])]
-    assert sorted(told) == sorted(rule.rule for rule in app.url_map.iter_rules())
+    rules = [rule.rule for rule in app.url_map.iter_rules()]
+    rules.remove("/static/<path:name>")  # Files of the pages.
+    assert sorted(told) == sorted(rules)
 
 
 def test_the_pasted_run_is_what_happens(client: FlaskClient) -> None:

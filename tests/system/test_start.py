@@ -83,7 +83,7 @@ def check_refusal(tmp_path: Path, message: str, **settings: str) -> None:
         process.kill()
         process.wait()
     said = (tmp_path / "log").read_text()
-    ours = [line for line in said.splitlines() if line and "[INFO]" not in line]
+    ours = [line for line in said.splitlines() if line and '"level":"info"' not in line]
     assert status != 0
     assert len(ours) == 1, said
     assert ours[0].startswith("iris-api: ")

@@ -1,0 +1,151 @@
+"""What Gunicorn calls as a server starts, forks, loses a worker and stops."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+import uuid
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import gunicorn.util
+
+from .settings import listener_is_inherited
+from .slots import CounterDirectory, installed, path_for
+
+if TYPE_CHECKING:
+    from .service import Service
+    from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def count_across_workers(settings: Settings) -> None:
+    """Make the directory that all of this server's processes count in. Again does nothing."""
+    if installed() is None:
+        directory = CounterDirectory(path_for(settings))
+        directory.install()
+        atexit.register(_close, directory, os.getpid())
+
+
+def on_starting(server: Any) -> None:
+    """Say in one line that the port is taken, where Gunicorn would try for five seconds."""
+    if listener_is_inherited():
+        return
+    for address in server.address:
+        _refuse_taken(address)
+
+
+def when_ready(server: Any) -> None:
+    """Freeze what the workers will share, and say where the service is and how to call it."""
+    gc.collect()
+    gc.freeze()
+    # A batch of 1,000 rows is 3,000 dictionaries that live together: no use to look at them thrice.
+    gc.set_threshold(20_000, 10, 10)
+    service = _service(server)
+    address = str(server.LISTENERS[0]).replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
+    logger.info(
+        {
+            "event": "ready",
+            "address": address,
+            "model": service.model.manifest.name,
+            "model_version": service.model.version,
+            "keys": len(service.keys.names),
+        }
+    )
+    gunicorn.util.write_error = partial(write_problem, service)
+    _print_how_to_call(service, address)
+
+
+def post_fork(server: Any, _worker: Any) -> None:
+    """Let a worker count in a slot of its own, and read the keys anew if it starts late."""
+    service = _service(server)
+    directory = installed()
+    if directory is not None:
+        directory.claim()
+    service.instruments.worker_starts.inc()
+    service.keys.forget_file()
+
+
+def child_exit(_server: Any, _worker: Any) -> None:
+    """Forget what a dead worker was in the middle of; what it has counted stays."""
+    directory = installed()
+    if directory is not None:
+        directory.sweep()
+
+
+def write_problem(
+    service: Service, client: socket.socket, status: int, _reason: str, message: str
+) -> None:
+    """Gunicorn's own refusals of unreadable requests, in the shape of all our errors."""
+    title = HTTPStatus(status).phrase
+    request_id = uuid.uuid4().hex
+    document = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": message,
+        "request_id": request_id,
+    }
+    service.instruments.unreadable(status)
+    logger.info({"event": "unreadable", "request_id": request_id, "status": status})
+    body = json.dumps(document).encode()
+    head = (
+        f"HTTP/1.1 {status} {title}\r\n"
+        "Connection: close\r\n"
+        "Content-Type: application/problem+json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"X-Request-ID: {request_id}\r\n\r\n"
+    )
+    gunicorn.util.write_nonblock(client, head.encode() + body)
+
+
+def _close(directory: CounterDirectory, owner: int) -> None:
+    if os.getpid() == owner:  # Each worker inherits what its server does at exit.
+        directory.close()
+
+
+def _service(server: Any) -> Service:
+    found: Service = server.app.wsgi().extensions["iris_api"]
+    return found
+
+
+def _print_how_to_call(service: Service, address: str) -> None:
+    """On stderr, for whoever started it: the log on stdout never holds a key."""
+    key = service.keys.own_key
+    if not service.keys.names:
+        print(
+            "No API key is stored yet: `flask --app wsgi keys add NAME` makes one.", file=sys.stderr
+        )
+    if key:
+        print("No API key is configured: this one is good for this run only.", file=sys.stderr)
+    header = f"'X-API-Key: {key}'" if key else '"X-API-Key: $KEY"'
+    features = service.model.manifest.contract.features
+    example = json.dumps({feature.name: feature.example for feature in features})
+    print(
+        f"curl {address}/v1/predict -H {header} "
+        f"-H 'Content-Type: application/json' -d {shlex.quote(example)}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _refuse_taken(address: Any) -> None:
+    if not isinstance(address, tuple):
+        return
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            where = f"{address[0]}:{address[1]}"
+            mend = "free it, or set PORT and IRIS_HOST"
+            sys.exit(f"iris-api: can't listen on {where} ({error.strerror}): {mend}")

@@ -1,0 +1,167 @@
+"""What is counted: Prometheus instruments, bound to their labels once, and summed over all workers.
+
+Names follow https://prometheus.io/docs/practices/naming. A label's values come from the URL map,
+the manifest or the code, never from a client, so that there are only so many series.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from .exceptions import NotAuthenticatedError, OverloadedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+    from prometheus_client import Metric
+
+    from .slots import CounterDirectory
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
+CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+UNMATCHED = "unmatched"
+"""Route of a request that no route matched: its path is the client's, and never a label."""
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes an array at once. The library's own takes one value at a time."""
+
+    def observe_all(self, amounts: NDArray[np.floating[Any]]) -> None:
+        """Observe each value of an array of shape (rows,)."""
+        found = np.searchsorted(self._upper_bounds, amounts, side="left")
+        for bucket, rows in zip(self._buckets, np.bincount(found).tolist(), strict=False):
+            if rows:
+                bucket.inc(rows)
+        self._sum.inc(float(amounts.sum()))
+
+
+class Instruments:
+    """The instruments of one app.
+
+    Args:
+        directory: Where the server's processes keep their values; none: in this process alone.
+    """
+
+    def __init__(self, directory: CounterDirectory | None = None) -> None:
+        self.directory = directory
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "iris_requests", "Requests answered.", ("route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "iris_request_duration_seconds",
+            "From the first look at a request to its answer, without the wait for a thread.",
+            ("route",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "iris_requests_in_flight",
+            "Requests being answered, the scrape among them.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.rows = Histogram(
+            "iris_request_rows", "Rows of a prediction request.", buckets=ROWS, registry=registry
+        )
+        self.predictions = Counter(
+            "iris_predictions",
+            "Rows predicted, by class.",
+            ("model_version", "class"),
+            registry=registry,
+        )
+        self.confidence = BatchHistogram(
+            "iris_prediction_confidence",
+            "Probability of the predicted class.",
+            buckets=CONFIDENCES,
+            registry=registry,
+        )
+        self.feature_rows = Counter(
+            "iris_feature_rows",
+            "Rows predicted, by the bin of the training reference that a feature fell into.",
+            ("model_version", "feature", "bin"),
+            registry=registry,
+        )
+        self.refused = Counter(
+            "iris_refused_requests", "Requests refused, by reason.", ("reason",), registry=registry
+        )
+        self.authentication_failures = Counter(
+            "iris_authentication_failures",
+            "Requests without a key (missing) or with a wrong one (wrong).",
+            ("reason",),
+            registry=registry,
+        )
+        self.shed = Counter(
+            "iris_shed_requests",
+            "Requests refused for they had waited too long.",
+            registry=registry,
+        )
+        self.worker_starts = Counter(
+            "iris_worker_starts", "Worker processes started.", registry=registry
+        )
+        for reason in ("missing", "wrong"):
+            self.authentication_failures.labels(reason)
+        self._answered = cache(self._bind_answered)
+
+    def begin(self) -> None:
+        """A request came in."""
+        self.in_flight.inc()
+
+    def end(self, route: str | None, status: int, seconds: float) -> None:
+        """And it is answered. `route` is a rule of the URL map, or None where none matched."""
+        self.in_flight.dec()
+        count, observe = self._answered(route or UNMATCHED, status)
+        count()
+        observe(seconds)
+
+    def unreadable(self, status: int) -> None:
+        """Gunicorn answered a request that it could not read."""
+        self.requests.labels(UNMATCHED, str(status)).inc()
+        self.refuse("unreadable")
+
+    def refuse(self, reason: str, *, wrong_key: bool = False) -> None:
+        """It was refused, for a reason that the code gave a name."""
+        self.refused.labels(reason).inc()
+        if reason == NotAuthenticatedError.slug:
+            self.authentication_failures.labels("wrong" if wrong_key else "missing").inc()
+        elif reason == OverloadedError.slug:
+            self.shed.inc()
+
+    def collect(self) -> Iterable[Metric]:
+        """Every instrument with its values, summed over all the processes of the server."""
+        if self.directory is None:
+            return self._registry.collect()
+        collector = MultiProcessCollector(None, str(self.directory.path))
+        found: Iterable[Metric] = collector.collect()
+        return found
+
+    def exposition(self, accept: str, facts: Iterable[Metric]) -> tuple[bytes, str]:
+        """All of it as a scraper takes it, with facts that are not counted, and its media type."""
+        encode, media_type = choose_encoder(accept)
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Found([*self.collect(), *facts]))
+        return encode(registry), media_type
+
+    def _bind_answered(
+        self, route: str, status: int
+    ) -> tuple[Callable[[], None], Callable[[float], None]]:
+        return self.requests.labels(route, str(status)).inc, self.seconds.labels(route).observe
+
+
+class _Found(Collector):
+    """Metrics that are there already, to be encoded."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics

@@ -1,0 +1,32 @@
+"""Every request counted, by what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .exchange import current
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+    from .service import Service
+
+
+def init_app(app: Flask) -> None:
+    """Count a request when it comes in and when it is answered, before the answer is sent.
+
+    So whatever a client has an answer to was counted, even if the worker dies the moment after.
+    """
+    service: Service = app.extensions["iris_api"]
+    instruments = service.instruments
+    app.before_request(instruments.begin)
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        exchange = current()
+        instruments.end(exchange.route, response.status_code, exchange.seconds)
+        if exchange.outcome is not None:
+            service.tally.add(exchange.outcome)
+        elif exchange.refused is not None:
+            instruments.refuse(exchange.refused, wrong_key=exchange.wrong_key)
+        return response

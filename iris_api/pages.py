@@ -1,0 +1,48 @@
+"""Pages for people: what they show, their scripts ask the API for, with the reader's key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, send_from_directory
+
+from .auth import public
+from .logs import quiet
+
+if TYPE_CHECKING:
+    from flask import Response
+
+STATIC = Path(__file__).parent / "static"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""No script, style or request that is not this host's, and no page around these."""
+
+bp = Blueprint("pages", __name__)
+
+
+@bp.after_request
+def _guard(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    return response
+
+
+@bp.get("/drift")
+@public
+def drift() -> Response:
+    """Live inputs against the training reference, a picture for each feature."""
+    return send_from_directory(STATIC, "drift.html")
+
+
+@bp.get("/static/<path:name>")
+@public
+@quiet
+def static(name: str) -> Response:
+    """Scripts and styles of the pages."""
+    return send_from_directory(STATIC, name)

@@ -1,0 +1,111 @@
+// Asks for the drift report with the reader's key, and draws it.
+
+const KEY = "iris-api-key"; // Kept for this tab only.
+const SECONDS = 10;
+const part = (id) => document.getElementById(id);
+
+const number = (value, digits = 3) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const short = (value) => String(Number(value.toPrecision(4)));
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+function shape(name, attributes, text = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.textContent = text;
+  return made;
+}
+
+const shares = (counts) => {
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  return counts.map((count) => (total ? count / total : 0));
+};
+
+function picture(comparison, names, between) {
+  const width = 320, height = 150, floor = 122, top = 14;
+  const pairs = [shares(comparison.reference), shares(comparison.live)];
+  const most = Math.max(...pairs.flat());
+  const step = width / names.length;
+  const bar = Math.min(step * 0.36, 40);
+  const told = names.map((name, i) => `${name}: ${pairs.map((p) => Math.round(p[i] * 100) + " %").join(" then ")}`);
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Share of training rows, then of live rows. ${told.join("; ")}` });
+  names.forEach((name, i) => {
+    const middle = (i + 0.5) * step;
+    pairs.forEach((pair, side) => {
+      const tall = (pair[i] / most) * (floor - top);
+      const x = middle + (side - 1) * bar;
+      svg.append(shape("rect", { class: side ? "live" : "reference", x, y: floor - tall, width: bar - 1, height: tall }));
+      svg.append(shape("text", { x: x + bar / 2, y: floor - tall - 3 }, Math.round(pair[i] * 100)));
+    });
+    if (!between) svg.append(shape("text", { x: middle, y: floor + 16 }, name));
+  });
+  svg.append(shape("line", { x1: 0, x2: width, y1: floor, y2: floor }));
+  (between ?? []).forEach((edge, i) => svg.append(shape("text", { x: (i + 1) * step, y: floor + 16 }, short(edge))));
+  return svg;
+}
+
+function card(title, comparison, drawing) {
+  const limit = comparison.threshold === null ? "–" : number(comparison.threshold);
+  const head = element("header", {}, element("h2", {}, title), verdict(comparison.verdict));
+  const figures = element("p", { class: "figures" }, `index ${number(comparison.psi)}, limit ${limit}`);
+  return element("article", {}, head, figures, drawing);
+}
+
+const verdict = (text) => element("span", { class: `verdict ${text.replaceAll(" ", "-")}` }, text);
+
+function bins(edges) {
+  if (!edges.length) return ["all"];
+  const inner = edges.slice(1).map((edge, i) => `${short(edges[i])} to ${short(edge)}`);
+  return [`below ${short(edges[0])}`, ...inner, `from ${short(edges.at(-1))}`];
+}
+
+function show(report) {
+  const rows = report.rows < report.rows_needed ? `${report.rows.toLocaleString("en")} of ${report.rows_needed} needed` : report.rows.toLocaleString("en");
+  const entries = { Verdict: verdict(report.verdict), "Live rows": rows, Since: new Date(report.since).toLocaleString(), "Model version": report.model_version };
+  part("summary").replaceChildren(...Object.entries(entries).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+  const cards = report.features.map((found) => {
+    const title = found.feature.replaceAll("_", " ") + (found.unit ? ` (${found.unit})` : "");
+    return card(title, found, picture(found, bins(found.edges), found.edges));
+  });
+  cards.push(card("predicted class", report.predictions, picture(report.predictions, report.predictions.classes)));
+  part("cards").replaceChildren(...cards);
+  part("report").hidden = false;
+}
+
+function complain(text) {
+  part("message").textContent = text;
+  part("message").hidden = !text;
+}
+
+async function refresh() {
+  const key = sessionStorage.getItem(KEY);
+  part("door").hidden = Boolean(key);
+  if (!key) return;
+  try {
+    const response = await fetch("v1/drift", { headers: { "X-API-Key": key } });
+    const answer = await response.json();
+    complain(response.ok ? "" : `${answer.title}: ${answer.detail}`);
+    if (response.ok) show(answer);
+    if (response.status === 401) {
+      sessionStorage.removeItem(KEY);
+      part("report").hidden = true;
+      part("door").hidden = false;
+    }
+  } catch {
+    complain("The service does not answer. This page tries again.");
+  }
+}
+
+part("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, part("key").value.trim());
+  part("key").value = "";
+  refresh();
+});
+refresh();
+setInterval(refresh, SECONDS * 1000);
