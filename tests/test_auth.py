@@ -24,6 +24,7 @@ def test_every_route_is_guarded_or_on_the_public_list(app: Flask) -> None:
             path = rule.rule.replace("<path:name>", "drift.js")
             answer = app.test_client().open(path, method=method)
             assert (answer.status_code == 401) == (rule.rule not in PUBLIC), (method, rule)
+            answer.close()
             asked += 1
     assert asked > len(PUBLIC)
 
