@@ -1,4 +1,4 @@
-"""The command line: `flask --app wsgi keys add | list | revoke`."""
+"""The command line: `flask --app wsgi keys add | list | revoke` and `flask --app wsgi drift`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 
+from .bundle import Bundle
+from .drift import bin_names, report
 from .exceptions import IrisError, SettingsError
 from .keys import KeyFile
+from .slots import counted, path_for, started
+from .tally import live_counts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flask import Flask
 
+    from .drift import Comparison
 
-class OperatorGroup(AppGroup):
-    """Commands whose errors are one line for the operator."""
+
+BAR = 40
+"""Characters of a bar that stands for all rows."""
+
+
+class OneLineErrors(click.Command):
+    """A command whose errors are one line for the operator."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours ends it as click's own do."""
@@ -27,12 +39,17 @@ class OperatorGroup(AppGroup):
             raise click.ClickException(str(error)) from error
 
 
+class OperatorGroup(OneLineErrors, AppGroup):
+    """A group of such commands."""
+
+
 keys = OperatorGroup("keys", help="Manage the API keys in IRIS_API_KEYS_FILE.")
 
 
 def init_app(app: Flask) -> None:
     """Add the commands to `flask`."""
     app.cli.add_command(keys)
+    app.cli.add_command(drift)
 
 
 def key_file() -> KeyFile:
@@ -64,3 +81,44 @@ def revoke(name: str) -> None:
     """Forget the key of NAME; running servers refuse it from the next request on."""
     key_file().revoke(name)
     click.echo(f"Revoked {name}.")
+
+
+@click.command("drift", cls=OneLineErrors)
+@with_appcontext
+def drift() -> None:
+    """Compare what the running server has seen with the training rows.
+
+    It reads the counters of the server on this machine that has the same settings.
+    """
+    settings = current_app.extensions["iris_api"].settings
+    manifest = Bundle.load(settings.model_dir).manifest
+    path = path_for(settings)
+    try:
+        since = started(path, manifest.version)
+    except FileNotFoundError as error:
+        told = f"no server counts predictions of version {manifest.version} in {path}"
+        raise SettingsError(f"{told}: start it, with the settings of this command") from error
+    found = report(manifest, live_counts(counted(path), manifest), since)
+    click.echo(
+        f"{found['verdict']}: {found['rows']:,} rows since {found['since']}, model {manifest.name} "
+        f"{manifest.version}\n\nIn percent: ░ training rows, █ live rows"
+    )
+    for feature in found["features"]:
+        title = (
+            f"{feature['feature']} ({feature['unit']})" if feature["unit"] else feature["feature"]
+        )
+        _show(title, feature, bin_names(feature["edges"]))
+    _show("predicted class", found["predictions"], found["predictions"]["classes"])
+
+
+def _show(title: str, comparison: Comparison, names: Sequence[str]) -> None:
+    limit = "none yet" if comparison["threshold"] is None else f"{comparison['threshold']:.3f}"
+    click.echo(f"\n{title}: {comparison['verdict']}, index {comparison['psi']:.3f}, limit {limit}")
+    width = max(map(len, names))
+    for name, *counts in zip(names, comparison["reference"], comparison["live"], strict=True):
+        for label, count, of, mark in zip(
+            (name, ""), counts, (comparison["reference"], comparison["live"]), "░█", strict=True
+        ):
+            share = count / (sum(of) or 1)
+            bar = mark * round(share * BAR)
+            click.echo(f"  {label:>{width}} {100 * share:5.1f} {bar}".rstrip())

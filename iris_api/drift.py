@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
@@ -156,6 +157,15 @@ def critical_values(reference: Reference) -> list[float]:
     """
     bins = [len(histogram.counts) for histogram in reference.features] + [len(reference.classes)]
     return [_chi_squared(1 - FALSE_ALARMS / len(bins), count - 1) for count in bins]
+
+
+def bin_names(edges: Sequence[float]) -> list[str]:
+    """What each bin of a histogram holds, in words."""
+    told = [f"{edge:.4g}" for edge in edges]
+    if not told:
+        return ["all"]
+    inner = [f"{low} to {high}" for low, high in pairwise(told)]
+    return [f"below {told[0]}", *inner, f"from {told[-1]}"]
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from .exceptions import NotAuthenticatedError, OverloadedError
+from .slots import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -140,9 +140,7 @@ class Instruments:
         """Every instrument with its values, summed over all the processes of the server."""
         if self.directory is None:
             return self._registry.collect()
-        collector = MultiProcessCollector(None, str(self.directory.path))
-        found: Iterable[Metric] = collector.collect()
-        return found
+        return counted(self.directory.path)
 
     def exposition(self, accept: str, facts: Iterable[Metric]) -> tuple[bytes, str]:
         """All of it as a scraper takes it, with facts that are not counted, and its media type."""

@@ -20,11 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import values
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from .exceptions import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import Metric
+
     from .settings import Settings
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
@@ -42,6 +46,25 @@ def path_for(settings: Settings) -> Path:
 def installed() -> CounterDirectory | None:
     """The directory that this process counts in; none where it counts for itself alone."""
     return _installed[0] if _installed else None
+
+
+def counted(path: Path) -> Iterable[Metric]:
+    """All that the processes of a server have counted, summed over them."""
+    found: Iterable[Metric] = MultiProcessCollector(None, str(path)).collect()
+    return found
+
+
+def started(path: Path, name: str) -> float:
+    """When a server began to count under a name, as a Unix time.
+
+    Raises:
+        FileNotFoundError: if it never did.
+    """
+    return _start(path, name).stat().st_mtime
+
+
+def _start(path: Path, name: str) -> Path:
+    return path / f"{name}.since"
 
 
 class CounterDirectory:
@@ -82,12 +105,11 @@ class CounterDirectory:
                 mark_process_dead(path.stem, str(self.path))
                 os.close(lock)
 
-    def since(self, name: str) -> float:
-        """When any process of the server first asked for this name, as a Unix time."""
-        path = self.path / f"{name}.since"
+    def note_start(self, name: str) -> float:
+        """When any process of the server first noted this name, as a Unix time."""
         with suppress(FileExistsError):
-            path.touch(exist_ok=False)
-        return path.stat().st_mtime
+            _start(self.path, name).touch(exist_ok=False)
+        return started(self.path, name)
 
     def close(self) -> None:
         """Remove the directory, if no other server counts on in it."""

@@ -45,7 +45,7 @@ class Tally:
             for name in manifest.contract.classes
         ]
         directory = instruments.directory
-        self.since = directory.since(model.version) if directory else time.time()
+        self.since = directory.note_start(model.version) if directory else time.time()
         """When the first process of the server began to count this version, in Unix time."""
         self.facts = _facts(manifest)
         """What a scraper wants to know beside the counts: the model and its reference."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from iris_api.slots import SHARED_MEMORY
 from tests.conftest import FLOWER, Key
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Server:
     log: Path
     key: str
     port: int
+    settings: Mapping[str, str]
 
     @property
     def url(self) -> str:
@@ -128,7 +130,7 @@ def start(
         wait_for(lambda: READY in log.read_text() or process.poll() is not None, "the server")
         assert process.poll() is None, log.read_text()
         port = int(log.read_text().split(READY)[1].split("/")[0].rpartition(":")[2])
-        server = Server(process, log, key.secret, port)
+        server = Server(process, log, key.secret, port, settings)
         workers = int(environment(**settings)["WEB_CONCURRENCY"])
         wait_for(lambda: len(server.workers()) == workers, "the workers")
         return server
@@ -137,6 +139,9 @@ def start(
     for process in started:
         process.kill()
         process.wait()
+        # A server that is killed can't remove its counters, and on a port of its own none wipes them.
+        for left in SHARED_MEMORY.glob(f"iris-api-{os.geteuid()}-*-any-{process.pid}"):
+            shutil.rmtree(left)
 
 
 @pytest.fixture(scope="session")
