@@ -7,7 +7,7 @@ half a row added to every bin so that an empty one counts for something finite.
 Without any drift PSI is not zero: it is distributed as (1/N + 1/n) times chi-squared with one
 degree of freedom less than there are bins, for N reference rows and n live ones (Yurdakul, 2018).
 So the usual limit of 0.25 is raised where chance alone would pass it.
-`benchmarks/drift.md` has the rates of false alarms and of detection that follow.
+`benchmarks/drift.md` has the measured rates of false alarms and of detection that follow.
 """
 
 from __future__ import annotations

@@ -99,11 +99,16 @@ def tool_versions() -> dict[str, str]:
 
 
 def _histogram(column: NDArray[Any]) -> Histogram:
-    """Edges lie midway between two observed values, so rounding to float32 moves no row."""
+    """Edges lie midway between two observed values: rounding to float32 moves no row there.
+
+    A column that never varied has one bin and no edge, and so can never be seen to drift.
+    """
     values = np.unique(column)
     quantiles = np.quantile(column, np.arange(1, BINS) / BINS)
-    above = np.unique(np.searchsorted(values, quantiles, side="right"))
-    above = above[above < len(values)]
+    above = np.searchsorted(values, quantiles, side="right")
+    # Where most rows share the largest value, the edge below it still tells them from the rest.
+    above = np.unique(np.minimum(above, len(values) - 1))
+    above = above[above > 0]
     edges = (values[above - 1] + values[above]) / 2
     bins = np.searchsorted(edges, column, side="right")
     counts = np.bincount(bins, minlength=len(edges) + 1)

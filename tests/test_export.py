@@ -170,3 +170,21 @@ def test_a_constant_feature_has_one_bin() -> None:
     assert made.features[0].edges == ()
     assert made.features[0].counts == (10,)
     assert made.classes == (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("column", "edges"),
+    [
+        ([0] * 10 + [1] * 90, (0.5,)),
+        ([0] * 90 + [1] * 10, (0.5,)),
+        ([0] * 50 + [1] * 50, (0.5,)),
+        ([3] * 100, ()),
+    ],
+)
+def test_a_feature_of_few_values_keeps_an_edge_between_them(
+    column: list[int], edges: tuple[float, ...]
+) -> None:
+    """Or a flag that is mostly set could never be seen to drift."""
+    rows = np.array(column, float)[:, None]
+    (histogram,) = reference(rows, np.zeros(100, int), 2).features
+    assert histogram.edges == edges

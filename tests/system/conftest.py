@@ -139,7 +139,7 @@ def start(
     for process in started:
         process.kill()
         process.wait()
-        # A server that is killed can't remove its counters, and on a port of its own none wipes them.
+        # Killed, it could not remove its counters, and no other server will use its port.
         for left in SHARED_MEMORY.glob(f"iris-api-{os.geteuid()}-*-any-{process.pid}"):
             shutil.rmtree(left)
 
