@@ -4,14 +4,17 @@ import json
 import re
 import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
+from iris_api.shed import STARTED
 from tests.conftest import FLOWER
 
-from .conftest import ROOT, wait_for
+from .conftest import PATIENCE, ROOT, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,3 +121,28 @@ def check_problem(answer: requests.Response, status: int) -> None:
     assert document["status"] == status
     assert document["request_id"] == answer.headers["X-Request-ID"]
     assert document.keys() == {"type", "title", "status", "detail", "request_id"}
+
+
+def test_the_service_learns_who_asked_and_since_when(nginx: Callable[[int], str]) -> None:
+    """What nginx sends is what the service reads; a client's own words do not get through."""
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        url = nginx(backend.getsockname()[1])
+        sent = {"X-Request-Start": "t=1.000", "X-Forwarded-For": "203.0.113.9"}
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(requests.get, url, headers=sent, timeout=10)
+            connection, _ = backend.accept()
+            with connection:
+                head = connection.recv(65536).decode().lower()
+                connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            assert answer.result().status_code == 204
+    headers = dict(line.split(": ", 1) for line in head.strip().split("\r\n")[1:])
+    started = STARTED.fullmatch(headers["x-request-start"])
+    assert started
+    assert abs(time.time() - float(started[1])) < PATIENCE
+    assert headers["x-forwarded-for"] == "127.0.0.1"
+
+
+def test_metrics_are_not_for_the_outside(nginx: Callable[[int], str], server: Server) -> None:
+    """Not even with a key."""
+    answer = requests.get(nginx(server.port) + "/metrics", headers=server.headers, timeout=10)
+    assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
