@@ -27,6 +27,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.extensions["iris_api"] = service
 
+    app.register_blueprint(routes.bp)
+    app.register_blueprint(pages.bp)
     exchange.init_app(app)
     logs.init_app(app)
     metrics.init_app(app)
@@ -34,8 +36,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     shed.init_app(app)
     auth.init_app(app)
     cli.init_app(app)
-    app.register_blueprint(routes.bp)
-    app.register_blueprint(pages.bp)
 
     # A command such as `keys add` must work before there is a key file or a model.
     if not run_by_flask_command():

@@ -6,6 +6,7 @@ the manifest or the code, never from a client, so that there are only so many se
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from .exceptions import NotAuthenticatedError, OverloadedError
+from .exceptions import IrisError, NotAuthenticatedError, OverloadedError
 from .slots import counted
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ UNMATCHED = "unmatched"
 
 
 class BatchHistogram(Histogram):
-    """A histogram that takes an array at once. The library's own takes one value at a time."""
+    """A histogram that finds a value's bucket by bisection, and takes an array at once."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:  # noqa: ARG002
+        """Observe one value. There are no exemplars across processes."""
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
     def observe_all(self, amounts: NDArray[np.floating[Any]]) -> None:
         """Observe each value of an array of shape (rows,)."""
@@ -57,7 +63,7 @@ class Instruments:
         self.requests = Counter(
             "iris_requests", "Requests answered.", ("route", "status"), registry=registry
         )
-        self.seconds = Histogram(
+        self.seconds = BatchHistogram(
             "iris_request_duration_seconds",
             "From the first look at a request to its answer, without the wait for a thread.",
             ("route",),
@@ -70,7 +76,7 @@ class Instruments:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self.rows = Histogram(
+        self.rows = BatchHistogram(
             "iris_request_rows", "Rows of a prediction request.", buckets=ROWS, registry=registry
         )
         self.predictions = Counter(
@@ -82,6 +88,7 @@ class Instruments:
         self.confidence = BatchHistogram(
             "iris_prediction_confidence",
             "Probability of the predicted class.",
+            ("model_version",),
             buckets=CONFIDENCES,
             registry=registry,
         )
@@ -110,7 +117,16 @@ class Instruments:
         )
         for reason in ("missing", "wrong"):
             self.authentication_failures.labels(reason)
+        for kind in IrisError.__subclasses__():
+            if kind.slug:
+                self.refused.labels(kind.slug)
         self._answered = cache(self._bind_answered)
+
+    def expect(self, route: str) -> None:
+        """Have a route's series at zero: a scraper would miss the first of what it never saw."""
+        for status in ("200", "500"):
+            self.requests.labels(route, status)
+        self.seconds.labels(route)
 
     def begin(self) -> None:
         """A request came in."""

@@ -19,6 +19,9 @@ def init_app(app: Flask) -> None:
     """
     service: Service = app.extensions["iris_api"]
     instruments = service.instruments
+    for rule in app.url_map.iter_rules():
+        if "POST" in (rule.methods or ()):
+            instruments.expect(rule.rule)
     app.before_request(instruments.begin)
 
     @app.after_request

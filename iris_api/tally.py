@@ -44,6 +44,7 @@ class Tally:
             instruments.predictions.labels(model.version, name)
             for name in manifest.contract.classes
         ]
+        self._confidence = instruments.confidence.labels(model.version)
         directory = instruments.directory
         self.since = directory.note_start(model.version) if directory else time.time()
         """When the first process of the server began to count this version, in Unix time."""
@@ -64,14 +65,14 @@ class Tally:
 
     def _add_one(self, outcome: Outcome) -> None:
         self._classes[outcome.labels.item()].inc()
-        self._instruments.confidence.observe(outcome.made[0]["confidence"])
+        self._confidence.observe(outcome.made[0]["confidence"])
         for value, limits, bins in zip(outcome.rows[0].tolist(), self._limits, self._bins):
             bins[bisect_right(limits, value)].inc()
 
     def _add_batch(self, outcome: Outcome) -> None:
         for number, rows in enumerate(outcome.class_counts()):
             self._classes[number].inc(rows)
-        self._instruments.confidence.observe_all(outcome.confidences())
+        self._confidence.observe_all(outcome.confidences())
         for values, edges, bins in zip(outcome.rows.T, self._edges, self._bins, strict=True):
             found = np.searchsorted(edges, values, side="right")
             for number, rows in enumerate(np.bincount(found).tolist()):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
-def nothing(_app: Flask) -> None:
+def nothing(app: Flask) -> None:  # noqa: ARG001
     """In the place of what is measured."""
 
 
