@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
-def nothing(app: Flask) -> None:  # noqa: ARG001
+def nothing(app: Flask) -> None:
     """In the place of what is measured."""
 
 
