@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import deque
 from datetime import UTC, datetime
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LINE_BYTES = 4096
 """PIPE_BUF on Linux, newline included."""
+HELD_LINES = 64
+"""Most lines that wait to be written."""
 LEFT_AS_IT_IS = 100
 """Characters of a field that is not shortened any further."""
 
@@ -78,16 +85,51 @@ class TextFormatter(logging.Formatter):
 
 
 class StdoutHandler(logging.Handler):
-    """Writes to stdout as it is now: text if that is a terminal, else JSON."""
+    """Writes to stdout as it is now: text if that is a terminal, else JSON.
+
+    Each line is written at once, or, in a process that flushes by itself, held for a moment. A
+    write lets go of the interpreter, and under load to get it back costs more than the line did.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(TextFormatter() if sys.stdout.isatty() else JSONFormatter())
+        self._holds = False
+        self._held: deque[str] = deque()
+        self._writing = Lock()
+
+    def hold(self) -> None:
+        """From now on hold lines until `flush`, but for warnings and worse, or when many wait."""
+        self._holds = True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line at once, so that it reaches a pipe in one piece."""
+        """Write a line, or hold it."""
         try:
-            sys.stdout.write(self.format(record) + "\n")
-            sys.stdout.flush()
+            self._held.append(self.format(record) + "\n")
         except Exception:  # noqa: BLE001  # logging's own way to deal with what a log can't say
             self.handleError(record)
+        if not self._holds or record.levelno > logging.INFO or len(self._held) >= HELD_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held, in pieces that reach a pipe whole."""
+        if not self._held:
+            return
+        with self._writing:
+            try:
+                for piece in self._pieces():
+                    sys.stdout.write(piece)
+                    sys.stdout.flush()
+            except Exception:  # noqa: BLE001
+                self.handleError(logging.makeLogRecord({"msg": "log lines were lost"}))
+
+    def _pieces(self) -> Iterator[str]:
+        """The lines held, as many together as a pipe takes whole."""
+        piece = ""
+        while self._held:
+            line = self._held.popleft()
+            if len(piece) + len(line) > LINE_BYTES:
+                yield piece
+                piece = ""
+            piece += line
+        yield piece

@@ -1,14 +1,17 @@
-"""Gunicorn's threaded worker, but a client that has not sent anything holds no thread."""
+"""Gunicorn's threaded worker, but silent clients hold no thread, and log lines go out together."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import selectors
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from .lines import StdoutHandler
 
 if TYPE_CHECKING:
     from socket import socket
@@ -23,6 +26,27 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     own: as many silent clients as there are threads stop the worker, and each connection that does
     send has paid for the selector.
     """
+
+    def init_process(self) -> None:
+        """Hold the requests' log lines: the main loop below writes them."""
+        self._log = [
+            handler
+            for handler in logging.getLogger("iris_api").handlers
+            if isinstance(handler, StdoutHandler)
+        ]
+        for handler in self._log:
+            handler.hold()
+        super().init_process()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Write the log lines of the requests that were finished meanwhile.
+
+        Each finished request wakes this loop, so that lines wait for no longer than it takes to
+        come round: at once when there is little to do, and several together under load.
+        """
+        super().wait_for_and_dispatch_events(timeout)
+        for handler in self._log:
+            handler.flush()
 
     def accept(self, listener: socket) -> None:
         """Take a connection, and look at it when there is something to read."""

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iris_api.lines import LINE_BYTES, JSONFormatter, StdoutHandler, TextFormatter
+from iris_api.lines import HELD_LINES, LINE_BYTES, JSONFormatter, StdoutHandler, TextFormatter
 
 
 def record(message: Any, *arguments: Any, error: BaseException | None = None) -> logging.LogRecord:
@@ -97,3 +98,49 @@ def test_a_line_that_can_not_be_written_ends_nothing(
         patch.setattr(sys.stdout, "write", lambda _text: 1 / 0)
         handler.emit(record("x"))
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_held_lines_go_out_together_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """When they are flushed, when a warning comes, or when there are many."""
+    handler = StdoutHandler()
+    handler.hold()
+
+    def lines() -> list[str]:
+        return [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+
+    handler.handle(record("one"))
+    handler.handle(record("two"))
+    assert lines() == []
+    handler.flush()
+    assert lines() == ["one", "two"]
+    handler.handle(record("three"))
+    warning = record("four")
+    warning.levelno = logging.WARNING
+    handler.handle(warning)
+    assert lines() == ["three", "four"]
+    for number in range(HELD_LINES):
+        handler.handle(record(str(number)))
+    assert lines() == [str(number) for number in range(HELD_LINES)]
+
+
+def test_no_line_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While some log, others flush; and each write is one that a pipe takes whole."""
+    handler, written = StdoutHandler(), list[str]()
+    handler.hold()
+    monkeypatch.setattr(sys.stdout, "write", written.append)
+
+    def work(worker: int) -> None:
+        for number in range(500):
+            handler.handle(record(f"{worker}-{number}"))
+            if number % 7 == worker:
+                handler.flush()
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    handler.flush()
+    assert max(map(len, written)) <= LINE_BYTES
+    events = [json.loads(line)["event"] for text in written for line in text.splitlines()]
+    assert sorted(events) == sorted(f"{w}-{n}" for w in range(4) for n in range(500))

@@ -153,6 +153,7 @@ def test_totals_are_what_clients_counted(start: Callable[..., Server]) -> None:
             load.resume()
     check_totals(server, load)
     assert load.lost.total() <= 0.001 * load.statuses.total()
+    wait_for(partial(logged, server, load.statuses.total()), "a log line for each answer")
     seen.append(scrape(server))
     for earlier, later in pairwise(seen):
         for key, value in earlier.items():
@@ -163,6 +164,13 @@ def test_totals_are_what_clients_counted(start: Callable[..., Server]) -> None:
     assert len(slots) <= 1 + 2 * 3, "one for the server, and two for each worker in a reload"
     assert server.stop() == 0
     assert not directory.exists()
+
+
+def logged(server: Server, answers: int) -> bool:
+    """Whether there is a line for each answer."""
+    lines = [json.loads(line) for line in server.said.splitlines() if line.startswith("{")]
+    predictions = [line for line in lines if line.get("route") == "/v1/predict"]
+    return len(predictions) >= answers
 
 
 def gone(server: Server, pid: int) -> bool:
