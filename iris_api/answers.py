@@ -5,7 +5,9 @@ They are typed dictionaries: for a batch, objects would cost as much as predicti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -37,8 +39,12 @@ class BatchPrediction(TypedDict):
     model_version: str
 
 
-class Outcome(NamedTuple):
-    """A request's rows and what became of them: what is answered, counted and logged."""
+@dataclass(eq=False)
+class Outcome:
+    """A request's rows and what became of them, as it is counted and logged.
+
+    It holds arrays, and of the answers only the first: ten thousand would outlive their response.
+    """
 
     rows: NDArray[np.floating[Any]]
     """As the estimator saw them, shape (rows, features)."""
@@ -46,22 +52,23 @@ class Outcome(NamedTuple):
     """Index of each row's class, shape (rows,)."""
     probabilities: NDArray[np.float64]
     """As they are answered, shape (rows, classes)."""
-    made: list[Prediction]
+    first: Prediction
     model_version: str
     classes: tuple[str, ...]
     """Names of the classes, in the order of the labels' indices."""
 
+    @cached_property
     def confidences(self) -> NDArray[np.float64]:
         """Probability of each row's class, shape (rows,)."""
-        found: NDArray[np.float64] = self.probabilities.max(axis=1)
-        return found
+        return self.probabilities[np.arange(len(self.labels)), self.labels]
 
     def mean_confidence(self) -> float:
         """Mean of them, to four decimals."""
-        if len(self.made) == 1:
-            return self.made[0]["confidence"]
-        return round(float(self.confidences().mean()), 4)
+        if len(self.labels) == 1:
+            return self.first["confidence"]
+        return round(float(self.confidences.mean()), 4)
 
+    @cached_property
     def class_counts(self) -> list[int]:
         """Rows of each class."""
         counts: list[int] = np.bincount(self.labels, minlength=len(self.classes)).tolist()
@@ -73,7 +80,7 @@ def outcome(
     probabilities: NDArray[np.floating[Any]],
     classes: tuple[str, ...],
     model_version: str,
-) -> Outcome:
+) -> tuple[list[Prediction], Outcome]:
     """Name the likeliest class of each row; the first of equals wins, as in scikit-learn.
 
     Args:
@@ -81,6 +88,9 @@ def outcome(
         probabilities: Shape (rows, classes).
         classes: The classes' names, in the columns' order.
         model_version: Version of the bundle that predicted them.
+
+    Returns:
+        The answer to each row, and the outcome of all.
     """
     # No strict zip in the loop: the golden rows have shown the shapes, and it costs a third more.
     labels = probabilities.argmax(axis=1)
@@ -93,4 +103,4 @@ def outcome(
         }
         for label, row in zip(labels.tolist(), rounded.tolist())
     ]
-    return Outcome(rows, labels, rounded, made, model_version, classes)
+    return made, Outcome(rows, labels, rounded, made[0], model_version, classes)

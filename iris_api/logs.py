@@ -105,12 +105,12 @@ def _prediction(outcome: Outcome, digest_key: bytes) -> dict[str, Any]:
     digest = hashlib.blake2b(outcome.rows.tobytes(), digest_size=8, key=digest_key)
     said = {
         "model_version": outcome.model_version,
-        "rows": len(outcome.made),
+        "rows": len(outcome.labels),
         "inputs": digest.hexdigest(),
         "confidence": outcome.mean_confidence(),
     }
-    if len(outcome.made) == 1:
-        said["label"] = outcome.made[0]["prediction"]
+    if len(outcome.labels) == 1:
+        said["label"] = outcome.first["prediction"]
     elif len(outcome.classes) <= LABELS:
-        said["labels"] = dict(zip(outcome.classes, outcome.class_counts(), strict=True))
+        said["labels"] = dict(zip(outcome.classes, outcome.class_counts, strict=True))
     return said

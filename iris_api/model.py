@@ -13,7 +13,7 @@ from .schemas import RequestSchema
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .answers import BatchPrediction, Outcome, SinglePrediction
+    from .answers import BatchPrediction, Outcome, Prediction, SinglePrediction
     from .inference import Predictor
     from .manifest import Manifest
     from .schemas import Row
@@ -43,7 +43,7 @@ class Model:
         """Version of the bundle."""
         return self.manifest.version
 
-    def predict(self, rows: list[Row]) -> Outcome:
+    def predict(self, rows: list[Row]) -> tuple[list[Prediction], Outcome]:
         """Predict rows that keep the contract."""
         given = self.schema.array(rows, self.predictor.dtype)
         classes = self.manifest.contract.classes
@@ -59,8 +59,8 @@ class Model:
             InvalidJSONError, TooManyRowsError, ContractError: as `RequestSchema.parse` does.
         """
         request = self.schema.parse(body)
-        found = self.predict(request.rows)
-        made, version = found.made, found.model_version
+        made, found = self.predict(request.rows)
+        version = found.model_version
         if request.batch:
             return {"predictions": made, "count": len(made), "model_version": version}, found
         return {**made[0], "input": request.rows[0], "model_version": version}, found

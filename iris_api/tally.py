@@ -53,8 +53,8 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Count a request's predictions."""
-        self._instruments.rows.observe(len(outcome.made))
-        if len(outcome.made) == 1:
+        self._instruments.rows.observe(len(outcome.labels))
+        if len(outcome.labels) == 1:
             self._add_one(outcome)
         else:
             self._add_batch(outcome)
@@ -65,14 +65,14 @@ class Tally:
 
     def _add_one(self, outcome: Outcome) -> None:
         self._classes[outcome.labels.item()].inc()
-        self._confidence.observe(outcome.made[0]["confidence"])
+        self._confidence.observe(outcome.first["confidence"])
         for value, limits, bins in zip(outcome.rows[0].tolist(), self._limits, self._bins):
             bins[bisect_right(limits, value)].inc()
 
     def _add_batch(self, outcome: Outcome) -> None:
-        for number, rows in enumerate(outcome.class_counts()):
+        for number, rows in enumerate(outcome.class_counts):
             self._classes[number].inc(rows)
-        self._confidence.observe_all(outcome.confidences())
+        self._confidence.observe_all(outcome.confidences)
         for values, edges, bins in zip(outcome.rows.T, self._edges, self._bins, strict=True):
             found = np.searchsorted(edges, values, side="right")
             for number, rows in enumerate(np.bincount(found).tolist()):
