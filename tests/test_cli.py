@@ -1,13 +1,29 @@
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from iris_api import cli, create_app
+from iris_api.instruments import Instruments
 from iris_api.keys import digest_of
+from iris_api.model import Model
+from iris_api.settings import Settings
+from iris_api.slots import CounterDirectory, installed
+from iris_api.tally import Tally
+
+from .conftest import FLOWER
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+FORK = multiprocessing.get_context("fork")
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,3 +72,44 @@ def test_an_operators_mistake_is_one_line_and_a_status(
     assert done.returncode == 1
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def count_flowers(path: Path, trained: Path) -> None:
+    """What a server does that predicts 300 flowers; in a process of its own."""
+    CounterDirectory(path).install()
+    model = Model.load(trained, max_rows=1000)
+    tally = Tally(Instruments(installed()), model)
+    tally.add(model.answer(json.dumps([FLOWER] * 300).encode())[1])
+
+
+def test_drift_is_told_from_a_servers_counters(
+    app: Flask, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict, and two bars for each bin; without a server, where it was looked for."""
+    monkeypatch.setattr(cli, "path_for", lambda _settings: tmp_path / "counters")
+    none = app.test_cli_runner().invoke(args=["drift"])
+    assert none.exit_code == 1
+    assert f"in {tmp_path / 'counters'}: start it" in none.output
+    child = FORK.Process(target=count_flowers, args=(tmp_path / "counters", trained))
+    child.start()
+    child.join(60)
+    told = app.test_cli_runner().invoke(args=["drift"])
+    assert told.exit_code == 0
+    assert told.output.startswith("drifted: 300 rows since 20")
+    assert "sepal_length (cm): drifted, index" in told.output
+    assert "virginica  33.3 ░" in told.output
+    assert f"100.0 {'█' * 40}\n" in told.output
+
+
+def test_keys_are_managed_in_the_file_of_the_settings(trained: Path, tmp_path: Path) -> None:
+    """The commands in one process: what they print, and what they refuse."""
+    file = tmp_path / "keys"
+    file.touch()
+    runner = create_app(Settings(model_dir=trained, api_keys_file=file)).test_cli_runner()
+    added = runner.invoke(args=["keys", "add", "shop"])
+    assert added.exit_code == 0
+    assert digest_of(added.stdout.strip()) in file.read_text()
+    assert runner.invoke(args=["keys", "list"]).stdout.startswith("shop  sha256:")
+    assert runner.invoke(args=["keys", "revoke", "shop"]).exit_code == 0
+    again = runner.invoke(args=["keys", "revoke", "shop"])
+    assert (again.exit_code, "has no key named shop" in again.output) == (1, True)

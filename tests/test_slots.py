@@ -91,6 +91,17 @@ def test_a_server_that_replaces_another_joins_it(tmp_path: Path) -> None:
     assert not old.path.exists()
 
 
+def test_a_slot_is_freed_with_its_holder(tmp_path: Path) -> None:
+    """The next process takes the lowest that is free."""
+    directory = CounterDirectory(tmp_path / "counters")
+    assert directory.slot == "0"
+    assert in_child(directory.claim) == 0
+    directory.claim()
+    assert directory.slot == "1"
+    assert directory.note_start("v1") == directory.note_start("v1") == started(directory.path, "v1")
+    directory.close()
+
+
 def test_a_directory_of_someone_else_is_refused(tmp_path: Path) -> None:
     """Whatever lies at the place: a link could lead anywhere."""
     (tmp_path / "link").symlink_to(tmp_path)

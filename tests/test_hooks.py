@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import gc
+import json
+import socket
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import gunicorn.util
+import pytest
+
+from iris_api import create_app, hooks
+from iris_api.settings import Settings
+from iris_api.slots import CounterDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from flask import Flask
+
+
+@pytest.fixture
+def server(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What Gunicorn hands its hooks: an app, a listener, and counters in a directory."""
+    app = create_app(Settings(model_dir=trained))
+    directory = CounterDirectory(tmp_path / "counters")
+    monkeypatch.setattr(hooks, "installed", lambda: directory)
+    monkeypatch.setattr(gunicorn.util, "write_error", None)
+    threshold = gc.get_threshold()
+    yield SimpleNamespace(
+        app=SimpleNamespace(wsgi=lambda: app),
+        LISTENERS=["http://0.0.0.0:8000"],
+        address=[("127.0.0.1", 0), "/unix.sock"],
+        directory=directory,
+    )
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+    directory.close()
+
+
+def counted(app: Flask, name: str) -> float:
+    """The sum of an instrument's samples."""
+    metrics = app.extensions["iris_api"].instruments.collect()
+    return float(sum(s.value for metric in metrics for s in metric.samples if s.name == name))
+
+
+def test_a_ready_server_says_how_to_call_it(
+    server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr with the key of this run; the log on stdout has the address and no key."""
+    hooks.on_starting(server)
+    hooks.when_ready(server)
+    said = capsys.readouterr()
+    key = server.app.wsgi().extensions["iris_api"].keys.own_key
+    assert f"curl http://127.0.0.1:8000/v1/predict -H 'X-API-Key: {key}'" in said.err
+    (line,) = map(json.loads, said.out.splitlines())
+    assert (line["event"], line["address"]) == ("ready", "http://127.0.0.1:8000")
+    assert key not in said.out
+    assert gc.get_freeze_count() > 10_000
+
+
+def test_a_taken_port_ends_the_start(server: Any) -> None:
+    """Unless the listener comes from the server that is replaced."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server.address = [taken.getsockname()]
+        with pytest.raises(SystemExit, match="Address already in use"):
+            hooks.on_starting(server)
+
+
+def test_an_inherited_listener_is_not_probed(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken, by its own server."""
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server.address = [taken.getsockname()]
+        hooks.on_starting(server)
+
+
+def test_a_worker_takes_a_slot_and_a_dead_ones_gauges_go(server: Any) -> None:
+    """Each start is counted."""
+    hooks.post_fork(server, None)
+    assert server.directory.slot == "1"
+    assert counted(server.app.wsgi(), "iris_worker_starts_total") == 1
+    (server.directory.path / "7.lock").touch()
+    gauge = server.directory.path / "gauge_livesum_7.db"
+    gauge.touch()
+    hooks.child_exit(server, None)
+    assert not gauge.exists()
+
+
+def test_gunicorns_own_refusals_are_problems_and_counted(server: Any) -> None:
+    """With a request id, like all others."""
+    service = server.app.wsgi().extensions["iris_api"]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        hooks.write_problem(service, ours, 431, "", "Too many headers.")
+        ours.close()
+        head, _, body = theirs.recv(65536).partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert problem["detail"] == "Too many headers."
+    assert problem["request_id"].encode() in head
+    assert counted(server.app.wsgi(), "iris_refused_requests_total") == 1
+    assert counted(server.app.wsgi(), "iris_requests_total") == 1
+
+
+def test_the_directory_goes_with_its_server(server: Any) -> None:
+    """And not with a worker, which inherits what its server does at exit."""
+    hooks._close(server.directory, owner=-1)
+    assert server.directory.path.is_dir()
+
+
+def test_counters_are_made_once(server: Any) -> None:
+    """Gunicorn reads its configuration again on a reload."""
+    hooks.count_across_workers(Settings())
+    assert server.directory.path.is_dir()
