@@ -174,7 +174,7 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def _chi_squared(probability: float, freedom: int) -> float:
-    """Quantile by Wilson and Hilferty (1931): at most 3 % too high here."""
+    """Quantile by Wilson and Hilferty (1931): at most 3 % too high for five comparisons."""
     if freedom == 0:
         return 0.0
     part = 2 / (9 * freedom)

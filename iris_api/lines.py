@@ -11,7 +11,7 @@ import logging
 import sys
 from collections import deque
 from datetime import UTC, datetime
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
@@ -96,7 +96,7 @@ class StdoutHandler(logging.Handler):
         self.setFormatter(TextFormatter() if sys.stdout.isatty() else JSONFormatter())
         self._holds = False
         self._held: deque[str] = deque()
-        self._writing = Lock()
+        self._writing = RLock()  # A signal's handler may log in the middle of a write.
 
     def hold(self) -> None:
         """From now on hold lines until `flush`, but for warnings and worse, or when many wait."""

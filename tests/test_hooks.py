@@ -10,7 +10,7 @@ import gunicorn.util
 import pytest
 
 from iris_api import create_app, hooks
-from iris_api.settings import Settings
+from iris_api.settings import Settings, listener_is_inherited
 from iris_api.slots import CounterDirectory
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def test_an_inherited_listener_is_not_probed(server: Any, monkeypatch: pytest.Mo
     monkeypatch.setenv("LISTEN_FDS", "1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server.address = [taken.getsockname()]
-        hooks.on_starting(server)
+        assert listener_is_inherited()
+        hooks.on_starting(server)  # Does not end the start, as it did above.
 
 
 def test_a_worker_takes_a_slot_and_a_dead_ones_gauges_go(server: Any) -> None:
