@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flask import Flask, Request, Response
 
     from .answers import Outcome
+    from .tally import Tally
 
 HEADER = "X-Request-ID"
 SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -24,7 +25,7 @@ _current: ContextVar[Exchange] = ContextVar("exchange")
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("caller", "id", "outcome", "refused", "request", "started", "wrong_key")
+    __slots__ = ("caller", "id", "outcome", "refused", "request", "started", "tally", "wrong_key")
 
     def __init__(self, request: Request) -> None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
@@ -40,6 +41,8 @@ class Exchange:
         """Why the answer is a problem, in a word."""
         self.outcome: Outcome | None = None
         """What was predicted."""
+        self.tally: Tally | None = None
+        """Where it is counted: with the version that predicted it."""
 
     @property
     def route(self) -> str | None:

@@ -28,8 +28,8 @@ def init_app(app: Flask) -> None:
     def count(response: Response) -> Response:
         exchange = current()
         instruments.end(exchange.route, response.status_code, exchange.seconds)
-        if exchange.outcome is not None:
-            service.tally.add(exchange.outcome)
+        if exchange.outcome is not None and exchange.tally is not None:
+            exchange.tally.add(exchange.outcome)
         elif exchange.refused is not None:
             instruments.refuse(exchange.refused, wrong_key=exchange.wrong_key)
         return response

@@ -34,7 +34,15 @@ class Model:
         Raises:
             BundleError: with what is wrong and how to mend it.
         """
-        bundle = Bundle.load(directory)
+        return cls.of(Bundle.load(directory), max_rows=max_rows)
+
+    @classmethod
+    def of(cls, bundle: Bundle, *, max_rows: int) -> Self:
+        """Open a bundle that was verified, and replay its golden rows.
+
+        Raises:
+            BundleError: as `load` does.
+        """
         schema = RequestSchema(bundle.manifest.contract, max_rows=max_rows)
         return cls(bundle.manifest, load_predictor(bundle), schema)
 

@@ -54,9 +54,10 @@ def index() -> Response:
 @bp.post("/predict", endpoint="predict_alias")
 def predict() -> Response:
     """Predict one row (an object) or a batch (an array of objects)."""
-    serving = service()
-    body = json_body(serving.max_body_bytes)
-    made, current().outcome = serving.model.answer(body)
+    body = json_body(service().max_body_bytes)
+    serving, exchange = service().serving, current()
+    exchange.tally = serving.tally
+    made, exchange.outcome = serving.model.answer(body)
     return answer(made)
 
 
@@ -69,7 +70,7 @@ def model() -> Response:
 @bp.get("/v1/drift")
 def drift() -> Response:
     """Live inputs and predictions against the training reference."""
-    serving = service()
+    serving = service().serving
     tally = serving.tally
     return answer(report(serving.model.manifest, tally.live(), tally.since))
 
@@ -78,9 +79,10 @@ def drift() -> Response:
 @quiet
 def metrics() -> Response:
     """All counts, in the format that the scraper asks for."""
-    serving = service()
+    running = service()
     accept = request.headers.get("Accept", "")
-    body, media_type = serving.instruments.exposition(accept, serving.tally.facts)
+    facts = running.serving.tally.facts
+    body, media_type = running.instruments.exposition(accept, facts)
     return BytesResponse(body, 200, media_type)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .instruments import Instruments
 from .keys import KeyRing
@@ -17,20 +18,40 @@ if TYPE_CHECKING:
 DEFAULT_BODY_BYTES = 2 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One version at work: its model, and what that has predicted."""
+
+    model: Model
+    tally: Tally
+
+
 class Service:
     """Model and keys, each loaded when first asked for; a server asks for both at its start."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._serving: Serving | None = None
 
-    @cached_property
-    def model(self) -> Model:
-        """The model that answers now.
+    @property
+    def serving(self) -> Serving:
+        """The version that answers now. Take it once in a request: the next may find another.
 
         Raises:
             BundleError: if there is none that can be trusted.
         """
-        return Model.load(self.settings.model_dir, max_rows=self.settings.max_rows)
+        if self._serving is None:
+            self.serve(Model.load(self.settings.model_dir, max_rows=self.settings.max_rows))
+        return cast("Serving", self._serving)
+
+    def serve(self, model: Model) -> None:
+        """Let another version answer from the next request on."""
+        self._serving = Serving(model, Tally(self.instruments, model))
+
+    @property
+    def model(self) -> Model:
+        """The model that answers now."""
+        return self.serving.model
 
     @cached_property
     def keys(self) -> KeyRing:
@@ -46,11 +67,6 @@ class Service:
         """What is counted: across the processes of a server, if this is one's."""
         return Instruments(installed())
 
-    @cached_property
-    def tally(self) -> Tally:
-        """What the model that answers has predicted."""
-        return Tally(self.instruments, self.model)
-
     @property
     def max_body_bytes(self) -> int:
         """Largest body that is read: as set, or room for the most rows, and 2 MiB at least."""
@@ -60,4 +76,4 @@ class Service:
 
     def open(self) -> None:
         """Load all, so that what is wrong is said before the first request and not at it."""
-        _ = self.model, self.keys, self.tally
+        _ = self.serving, self.keys
