@@ -2,7 +2,8 @@
 
 Artefacts lie in a folder named by the version, and are never changed there. The one act that
 changes what a bundle *is* is the atomic replacement of `manifest.json`, so whoever is interrupted
-leaves the old bundle whole, on any file system and in a mounted volume too.
+leaves the old bundle whole, on any file system and in a mounted volume too. The manifest that was
+replaced stays beside it as `previous.json`, and so do its artefacts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import re
 import shutil
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Self
 
 from pydantic import ValidationError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+PREVIOUS = "previous.json"
 VERSION = re.compile(r"[0-9a-f]{12}")
 MEND = "train it again (python train.py), or point IRIS_MODEL_DIR at a whole bundle"
 
@@ -45,15 +48,18 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
+    def load(cls, directory: Path, manifest: Path | None = None) -> Self:
         """Read the manifest and verify every artefact it names.
+
+        Args:
+            directory: The bundle's directory.
+            manifest: The manifest to go by, if it is not the one that serves there.
 
         Raises:
             BundleError: with one sentence that says what is wrong and how to mend it.
         """
-        manifest = _read_manifest(directory / MANIFEST)
-        bundle = cls(directory, manifest)
-        for artefact in manifest.artefacts:
+        bundle = cls(directory, _read_manifest(manifest or directory / MANIFEST))
+        for artefact in bundle.manifest.artefacts:
             bundle.read(artefact)
         return bundle
 
@@ -67,15 +73,22 @@ class Bundle:
             artefacts: The files, the one to serve first.
         """
         manifest = _seal(content, artefacts)
-        directory.mkdir(parents=True, exist_ok=True)
-        with locked(directory):
-            replaced = _version_in(directory)
-            (directory / manifest.version).mkdir(exist_ok=True)
-            for listed, file in zip(manifest.artefacts, artefacts, strict=True):
-                replace(directory / listed.path, file.content)
-            replace(directory / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
-            _prune(directory, keep={manifest.version, replaced})
+        _put(directory, manifest, [file.content for file in artefacts])
         return cls(directory, manifest)
+
+    def activate(self, directory: Path) -> Self:
+        """Let another directory serve this bundle: its files, and then its manifest.
+
+        Raises:
+            BundleError: if a file of this one changed meanwhile, or the directory can't be written.
+        """
+        contents = [self.read(artefact) for artefact in self.manifest.artefacts]
+        manifest = _placed(self.manifest)
+        try:
+            _put(directory, manifest, contents)
+        except OSError as error:
+            raise BundleError(f"{directory} can't be written ({error.strerror})") from error
+        return type(self)(directory, manifest)
 
     def read(self, artefact: Artefact) -> bytes:
         """The artefact's bytes, after their size and digest matched the manifest.
@@ -127,20 +140,41 @@ def _seal(content: Content, artefacts: Sequence[ArtefactFile]) -> Manifest:
     # Through JSON and back, so that what is digested here is what a reader will digest.
     whole = Manifest(artefacts=listed, **dict(content))
     draft = Manifest.model_validate_json(whole.model_dump_json())
-    version = draft.content_version()
-    placed = tuple(a.model_copy(update={"path": f"{version}/{a.path}"}) for a in listed)
-    return draft.model_copy(update={"version": version, "artefacts": placed})
+    return _placed(draft.model_copy(update={"version": draft.content_version()}))
 
 
-def _version_in(directory: Path) -> str | None:
+def _placed(manifest: Manifest) -> Manifest:
+    """The manifest with its artefacts in the folder that bears its version."""
+    placed = tuple(
+        artefact.model_copy(update={"path": f"{manifest.version}/{PurePath(artefact.path).name}"})
+        for artefact in manifest.artefacts
+    )
+    return manifest.model_copy(update={"artefacts": placed})
+
+
+def _put(directory: Path, manifest: Manifest, contents: Sequence[bytes]) -> None:
+    """Write the artefacts, keep the manifest that was there as the previous one, and replace it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):
+        (directory / manifest.version).mkdir(exist_ok=True)
+        for artefact, content in zip(manifest.artefacts, contents, strict=True):
+            replace(directory / artefact.path, content)
+        serving = _version_in(directory / MANIFEST)
+        if serving not in {None, manifest.version}:
+            replace(directory / PREVIOUS, (directory / MANIFEST).read_bytes())
+        replace(directory / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+        _prune(directory, keep={manifest.version, _version_in(directory / PREVIOUS)})
+
+
+def _version_in(manifest: Path) -> str | None:
     try:
-        return _read_manifest(directory / MANIFEST).version
+        return _read_manifest(manifest).version
     except BundleError:
         return None
 
 
 def _prune(directory: Path, keep: set[str | None]) -> None:
-    """Remove what no manifest names; the version just replaced stays for who is reading it."""
+    """Remove what no manifest names; the version before stays, to go back to."""
     for entry in directory.iterdir():
         if VERSION.fullmatch(entry.name) and entry.name not in keep:
             shutil.rmtree(entry, ignore_errors=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_a_broken_bundle_is_refused_in_one_sentence_with_the_mend(
 def test_a_second_save_leaves_the_version_it_replaced_for_its_readers(
     save: Callable[..., Bundle], forest: Any
 ) -> None:
-    """Two versions stay on disk, older ones and leftovers of a crash go, other folders stay."""
+    """Two versions stay with their manifests, leftovers of a crash go, other folders stay."""
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
@@ -108,8 +109,32 @@ def test_a_second_save_leaves_the_version_it_replaced_for_its_readers(
         saved.append(save(estimator, rows, labels))
     directory = saved[0].directory
     left = {path.name for path in directory.iterdir()}
-    assert left == {"manifest.json", "notes", *(bundle.manifest.version for bundle in saved[1:])}
+    versions = {bundle.manifest.version for bundle in saved[1:]}
+    assert left == {"manifest.json", "previous.json", "notes", *versions}
     assert Bundle.load(directory).manifest == saved[-1].manifest
+    assert Bundle.load(directory, directory / "previous.json").manifest == saved[-2].manifest
+
+
+def test_a_bundle_is_activated_in_another_directory_and_back(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    """What serves there becomes the previous one; again the same changes nothing."""
+    old = Bundle.load(model_dir)
+    new = reseal(shutil.copytree(model_dir, tmp_path / "new"), name="better")
+    for _ in range(2):
+        assert new.activate(model_dir).manifest.version == new.manifest.version
+        assert Bundle.load(model_dir).manifest.name == "better"
+        assert Bundle.load(model_dir, model_dir / "previous.json").manifest == old.manifest
+    Bundle.load(model_dir, model_dir / "previous.json").activate(model_dir)
+    assert Bundle.load(model_dir).manifest == old.manifest
+    assert Bundle.load(model_dir, model_dir / "previous.json").manifest == new.manifest
+
+
+def test_a_directory_that_can_not_be_written_is_one_error(model_dir: Path) -> None:
+    """Not a traceback: a file lies where the directory should be."""
+    bundle = Bundle.load(model_dir)
+    with pytest.raises(BundleError, match=r"manifest\.json can't be written \(File exists\)"):
+        bundle.activate(model_dir / "manifest.json")
 
 
 def test_saving_again_mends_a_damaged_bundle(trained: Path, model_dir: Path) -> None:
