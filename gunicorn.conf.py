@@ -4,10 +4,29 @@ import os
 import sys
 
 from iris_api.exceptions import SettingsError
-from iris_api.hooks import child_exit, count_across_workers, on_starting, post_fork, when_ready
+from iris_api.hooks import (
+    child_exit,
+    count_across_workers,
+    on_exit,
+    on_starting,
+    post_fork,
+    post_worker_init,
+    pre_exec,
+    when_ready,
+    worker_exit,
+)
 from iris_api.settings import Settings
 
-__all__ = ["child_exit", "on_starting", "post_fork", "when_ready"]
+__all__ = [
+    "child_exit",
+    "on_exit",
+    "on_starting",
+    "post_fork",
+    "post_worker_init",
+    "pre_exec",
+    "when_ready",
+    "worker_exit",
+]
 
 try:
     settings = Settings.read()
@@ -22,7 +41,8 @@ worker_class = "iris_api.worker.PatientWorker"
 threads = 4
 keepalive = 5
 timeout = 30
-graceful_timeout = 30
+# With IRIS_DRAIN_SECONDS it fits into the ten seconds that `docker stop` waits.
+graceful_timeout = 8
 preload_app = True
 logger_class = "iris_api.logs.GunicornLogger"
 loglevel = settings.log_level

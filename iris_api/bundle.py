@@ -58,7 +58,7 @@ class Bundle:
         Raises:
             BundleError: with one sentence that says what is wrong and how to mend it.
         """
-        bundle = cls(directory, _read_manifest(manifest or directory / MANIFEST))
+        bundle = cls(directory, read_manifest(manifest or directory / MANIFEST))
         for artefact in bundle.manifest.artefacts:
             bundle.read(artefact)
         return bundle
@@ -110,7 +110,12 @@ class Bundle:
         return content
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file; whether its artefacts are there and whole is another matter.
+
+    Raises:
+        BundleError: if it is none, or was changed after training.
+    """
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
@@ -168,7 +173,7 @@ def _put(directory: Path, manifest: Manifest, contents: Sequence[bytes]) -> None
 
 def _version_in(manifest: Path) -> str | None:
     try:
-        return _read_manifest(manifest).version
+        return read_manifest(manifest).version
     except BundleError:
         return None
 

@@ -1,17 +1,18 @@
-"""The command line: `flask --app wsgi keys add | list | revoke` and `flask --app wsgi drift`."""
+"""`flask --app wsgi keys add | list | revoke`, and `flask --app wsgi drift`."""
 
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from flask import current_app
-from flask.cli import AppGroup, with_appcontext
+from flask.cli import with_appcontext
 
 from .bundle import Bundle
+from .commands import OneLineErrors, OperatorGroup
 from .drift import bin_names, report
-from .exceptions import IrisError, SettingsError
+from .exceptions import SettingsError
 from .keys import KeyFile
 from .slots import counted, path_for, started
 from .tally import live_counts
@@ -26,21 +27,6 @@ if TYPE_CHECKING:
 
 BAR = 40
 """Characters of a bar that stands for all rows."""
-
-
-class OneLineErrors(click.Command):
-    """A command whose errors are one line for the operator."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours ends it as click's own do."""
-        try:
-            return super().invoke(ctx)
-        except IrisError as error:
-            raise click.ClickException(str(error)) from error
-
-
-class OperatorGroup(OneLineErrors, AppGroup):
-    """A group of such commands."""
 
 
 keys = OperatorGroup("keys", help="Manage the API keys in IRIS_API_KEYS_FILE.")

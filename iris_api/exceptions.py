@@ -75,6 +75,15 @@ class OverloadedError(IrisError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
+class DrainingError(IrisError):
+    """The server is about to stop: whoever asks whether it is ready should go elsewhere."""
+
+    status = 503
+    slug = "draining"
+    title = "Draining"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
 class InvalidJSONError(IrisError):
     """The body is empty or is not JSON."""
 

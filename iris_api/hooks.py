@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
 import uuid
@@ -17,12 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import gunicorn.util
 
+from .following import Follower, Leader, Lookout
 from .settings import listener_is_inherited
 from .slots import CounterDirectory, installed, path_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .service import Service
     from .settings import Settings
+
+HELD = {signal.SIGTERM}
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +50,15 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Freeze what the workers will share, and say where the service is and how to call it."""
-    gc.collect()
-    gc.freeze()
-    # A batch of 1,000 rows is 3,000 dictionaries that live together: no use to look at them thrice.
-    gc.set_threshold(20_000, 10, 10)
+    """Say where the service is and how to call it; from now on drain, and follow the bundle."""
     service = _service(server)
+    _freeze()
+    _hold_sigterm_while_forking()
+    _drain_at_sigterm(server, service)
+    directory = installed()
+    if directory is not None:
+        server.lookout = Lookout(Leader(service, _shown(directory, os.getpid())).look)
+        server.lookout.start()
     address = str(server.LISTENERS[0]).replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
     logger.info(
         {
@@ -72,6 +81,33 @@ def post_fork(server: Any, _worker: Any) -> None:
         directory.claim()
     service.instruments.worker_starts.inc()
     service.keys.forget_file()
+
+
+def post_worker_init(worker: Any) -> None:
+    """Follow the bundle that the server takes up; and a SIGTERM can be dealt with from now on."""
+    directory = installed()
+    if directory is not None:
+        service = worker.app.wsgi().extensions["iris_api"]
+        worker.lookout = Lookout(Follower(service, _shown(directory, worker.ppid)).look)
+        worker.lookout.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """End the worker's own thread before its interpreter."""
+    if hasattr(worker, "lookout"):
+        worker.lookout.stop()
+
+
+def pre_exec(_server: Any) -> None:
+    """A server that is replaced hands on no blocked signal."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def on_exit(server: Any) -> None:
+    """End the server's own thread before its interpreter."""
+    if hasattr(server, "lookout"):
+        server.lookout.stop()
 
 
 def child_exit(_server: Any, _worker: Any) -> None:
@@ -110,6 +146,47 @@ def write_problem(
 def _close(directory: CounterDirectory, owner: int) -> None:
     if os.getpid() == owner:  # Each worker inherits what its server does at exit.
         directory.close()
+
+
+def _freeze() -> None:
+    """Keep the garbage collector from touching, and so copying, what the workers share."""
+    gc.collect()
+    gc.freeze()
+    # A batch of 1,000 rows is 3,000 dictionaries that live together: no use to look at them thrice.
+    gc.set_threshold(20_000, 10, 10)
+
+
+def _hold_sigterm_while_forking() -> None:
+    """A worker that is not yet up has Gunicorn's handler, which would lose the signal."""
+    os.register_at_fork(
+        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, HELD),
+        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, HELD),
+    )
+
+
+def _drain_at_sigterm(server: Any, service: Service) -> None:
+    """Let /health/ready say 503 for a while, in which all is served, before Gunicorn stops."""
+    seconds = service.settings.drain_seconds
+    stop = signal.getsignal(signal.SIGTERM)
+    if not callable(stop):
+        return
+
+    def drain(number: int, frame: Any) -> None:
+        replaced = server.reexec_pid != 0  # Its successor is ready on the same socket.
+        if replaced or seconds == 0 or service.drain.begun:
+            stop(number, frame)
+            return
+        service.drain.begin()
+        signal.signal(signal.SIGALRM, lambda *_: stop(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        logger.info({"event": "draining", "seconds": seconds})
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def _shown(directory: CounterDirectory, server: int) -> Path:
+    """Where a server shows its workers which bundle it has taken up."""
+    return directory.path / f"{server}.manifest"
 
 
 def _service(server: Any) -> Service:

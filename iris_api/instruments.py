@@ -115,6 +115,14 @@ class Instruments:
         self.worker_starts = Counter(
             "iris_worker_starts", "Worker processes started.", registry=registry
         )
+        self.swaps = Counter(
+            "iris_model_swaps",
+            "Changes of the bundle while the server ran: taken up (activated) or not (refused).",
+            ("outcome",),
+            registry=registry,
+        )
+        for outcome in ("activated", "refused"):
+            self.swaps.labels(outcome)
         for reason in ("missing", "wrong"):
             self.authentication_failures.labels(reason)
         for kind in IrisError.__subclasses__():

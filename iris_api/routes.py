@@ -10,6 +10,7 @@ from flask import Blueprint, current_app, request, url_for
 from .auth import public
 from .body import JSON, json_body
 from .drift import report
+from .exceptions import DrainingError
 from .exchange import current
 from .lean import BytesResponse
 from .logs import quiet
@@ -91,7 +92,9 @@ def metrics() -> Response:
 @public
 @quiet
 def health() -> Response:
-    """Whether requests can be served now."""
+    """Whether requests should be sent here now."""
+    if service().drain.begun:
+        raise DrainingError("This server is about to stop: send requests to another one.")
     return answer(
         {"status": "healthy", "model": "loaded", "model_version": service().model.version}
     )

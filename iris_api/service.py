@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
+from .drain import Drain
 from .instruments import Instruments
 from .keys import KeyRing
 from .model import Model
@@ -31,6 +32,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.drain = Drain()
         self._serving: Serving | None = None
 
     @property

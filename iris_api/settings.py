@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Largest body, in bytes; unset: 2 MiB, or what `max_rows` rows need if that is more."""
     max_queue_ms: Annotated[int, Field(ge=1)] = 1000
     """Longest wait behind a proxy that sends X-Request-Start, in ms; an older request gets 503."""
+    drain_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 1.0
+    """From SIGTERM until connections are refused; /health/ready is 503 and all else is served."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")

@@ -17,10 +17,12 @@ ROOT = Path(__file__).parent.parent
 LOWER_FLOOR = (
     "answers",
     "bundle",
+    "drain",
     "drift",
     "exceptions",
     "export",
     "files",
+    "following",
     "inference",
     "instruments",
     "keys",
@@ -33,6 +35,7 @@ LOWER_FLOOR = (
     "settings",
     "slots",
     "tally",
+    "verification",
 )
 
 
