@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help run train test lint lock bench clean
+.PHONY: help run train test lint lock bench image sbom clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -36,6 +36,19 @@ lock: $(VENV)/.dev  ## Resolve the locks anew from pyproject.toml
 bench: $(VENV)/.bench model/manifest.json  ## Measure against the floor, tutorials and a rival (needs wrk and nginx)
 	@command -v wrk nginx >/dev/null || { echo "apt-get install wrk nginx, then again"; exit 1; }
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+image:  ## Build the image iris-api, labelled with its commit
+	@docker build --build-arg REVISION=$$(git rev-parse HEAD) \
+	    --build-arg CREATED=$$(git log -1 --format=%cI) -t iris-api .
+
+sbom: $(VENV)/.dev  ## Write sbom.cdx.json: what the image serves with, as CycloneDX
+	@$(BIN)/uv venv --quiet --clear $(VENV)/sbom
+	@$(BIN)/uv --no-config pip install --quiet --python $(VENV)/sbom --require-hashes \
+	    --only-binary :all: --python-platform linux -r requirements-serve.txt \
+	    --python-version $$(sed -n 's/^FROM python:\([0-9.]*\)-slim$$/\1/p' Dockerfile)
+	@$(BIN)/cyclonedx-py environment --output-reproducible --validate --pyproject pyproject.toml \
+	    -o sbom.cdx.json $(VENV)/sbom
+	@rm -r $(VENV)/sbom
 
 clean:  ## Remove the environment, the bundle and the caches
 	@rm -rf $(VENV) model .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
