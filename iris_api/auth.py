@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from flask_httpauth import HTTPTokenAuth
 
-from .exceptions import NotAuthenticatedError
+from .exceptions import NotAuthenticatedError, WrongKeyError
 from .exchange import current
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from .service import Service
+
+HOW = "Send a valid API key as 'X-API-Key: KEY' or as 'Authorization: Bearer KEY'."
 
 View = TypeVar("View", bound="Callable[..., object]")
 
@@ -39,8 +42,10 @@ def init_app(app: Flask) -> None:
             return  # What is not there is 404 for anyone.
         if "HTTP_X_API_KEY" in request.environ:
             by_header()
-        else:
+        elif request.environ.get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ":
             by_bearer()
+        else:  # Werkzeug would decode other schemes, and raise where it can't.
+            _refuse(HTTPStatus.UNAUTHORIZED)
 
 
 def public(view: View) -> View:
@@ -65,6 +70,6 @@ def _guard(
 
 
 def _refuse(_status: int) -> NoReturn:
-    raise NotAuthenticatedError(
-        "Send a valid API key as 'X-API-Key: KEY' or as 'Authorization: Bearer KEY'."
-    )
+    if current().wrong_key:
+        raise WrongKeyError(f"This API key is nobody's: it may have been revoked. {HOW}")
+    raise NotAuthenticatedError(HOW)

@@ -1,30 +1,15 @@
-"""A request's body: taken whole and in bounds, and read to its end where it was refused.
-
-A client that writes its whole body before it reads would otherwise meet a reset connection, and
-never see why it was refused. It has its answer first; what it still sends is thrown away.
-"""
+"""A request's body: taken whole, and in bounds."""
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
-from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected
 
 from .exceptions import BodyTooLargeError, InvalidJSONError, MediaTypeError
 from .exchange import current
 
-if TYPE_CHECKING:
-    from flask import Response
-
 JSON = "application/json"
-MOST_BYTES = 128 * 1024 * 1024
-MOST_SECONDS = 5.0
-IDLE_SECONDS = 1.0
-"""A client that sends nothing for so long is not in the middle of sending."""
 
 
 def json_body(largest: int) -> bytes:
@@ -68,23 +53,3 @@ def _read(stream: IO[bytes], length: int) -> bytes:
     if len(body) < length:
         raise InvalidJSONError(f"The body ended after {len(body)} of {length} bytes.")
     return body
-
-
-def drain_after(response: Response) -> Response:
-    """Let a refusal be followed by a drain. Only under Gunicorn: elsewhere it may never end."""
-    environ = current().request.environ
-    if "gunicorn.socket" in environ:
-        response.call_on_close(partial(drain, environ))
-    return response
-
-
-def drain(environ: dict[str, Any]) -> None:
-    """Read on, within limits of bytes, time and idleness."""
-    connection, body = environ["gunicorn.socket"], environ["wsgi.input"]
-    deadline, left = time.monotonic() + MOST_SECONDS, MOST_BYTES
-    timeout = connection.gettimeout()
-    connection.settimeout(IDLE_SECONDS)
-    with suppress(OSError, ParseException):
-        while left > 0 and time.monotonic() < deadline and (chunk := body.read(65536)):
-            left -= len(chunk)
-    connection.settimeout(timeout)

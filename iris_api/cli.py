@@ -14,7 +14,7 @@ from .commands import OneLineErrors, OperatorGroup
 from .drift import bin_names, report
 from .exceptions import SettingsError
 from .keys import KeyFile
-from .slots import counted, path_for, started
+from .slots import counted, lives, path_for, started
 from .tally import live_counts
 
 if TYPE_CHECKING:
@@ -79,11 +79,15 @@ def drift() -> None:
     settings = current_app.extensions["iris_api"].settings
     manifest = Bundle.load(settings.model_dir).manifest
     path = path_for(settings)
+    if not lives(path):
+        where = f"{settings.host}, port {settings.port}"
+        told = f"no server of this user runs on {where}, by the settings of this command"
+        raise SettingsError(f"{told}: give it IRIS_HOST and PORT of the one that runs ({path})")
     try:
         since = started(path, manifest.version)
     except FileNotFoundError as error:
-        told = f"no server counts predictions of version {manifest.version} in {path}"
-        raise SettingsError(f"{told}: start it, with the settings of this command") from error
+        told = f"the server has not taken up version {manifest.version}"
+        raise SettingsError(f"{told} of {settings.model_dir}: its log says why") from error
     found = report(manifest, live_counts(counted(path), manifest), since)
     click.echo(
         f"{found['verdict']}: {found['rows']:,} rows since {found['since']}, model {manifest.name} "

@@ -13,7 +13,6 @@ from flask import current_app
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
-from .body import drain_after
 from .exceptions import IrisError
 from .exchange import current
 from .lean import BytesResponse
@@ -50,7 +49,7 @@ def problem(
         **more,
     }
     body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-    return drain_after(BytesResponse(body, status, MEDIA_TYPE))
+    return BytesResponse(body, status, MEDIA_TYPE)
 
 
 def _render_ours(error: IrisError) -> Response:

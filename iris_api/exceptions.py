@@ -53,16 +53,29 @@ class BundleError(OperatorError):
     """A bundle is missing, broken or not to be trusted."""
 
 
+class CountersError(OperatorError):
+    """What the processes of a server have counted can't be read."""
+
+
 class ExportError(OperatorError):
     """An estimator can't be made into a bundle."""
 
 
 class NotAuthenticatedError(IrisError):
-    """The request carries no API key, or a wrong one."""
+    """The request carries no API key."""
 
     status = 401
     slug = "not-authenticated"
     title = "API key required"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="iris-api"'}
+
+
+class WrongKeyError(IrisError):
+    """The request carries an API key that is nobody's."""
+
+    status = 401
+    slug = "wrong-key"
+    title = "API key not known"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="iris-api"'}
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from contextvars import ContextVar
-from time import perf_counter
-from typing import TYPE_CHECKING
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
 
 from flask.globals import request_ctx
+
+from .proxies import TrustedProxies
+from .worker import seconds_in_queue
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from .tally import Tally
 
 HEADER = "X-Request-ID"
+STAMP = re.compile(r"t=(\d{1,12}\.\d{3})")
+"""X-Request-Start as nginx writes it: `t=$msec`, Unix time in seconds."""
 SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _current: ContextVar[Exchange] = ContextVar("exchange")
@@ -25,20 +30,35 @@ _current: ContextVar[Exchange] = ContextVar("exchange")
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("caller", "id", "outcome", "refused", "request", "started", "tally", "wrong_key")
+    __slots__ = (
+        "caller",
+        "counted",
+        "id",
+        "outcome",
+        "refused",
+        "request",
+        "started",
+        "tally",
+        "waited",
+        "wrong_key",
+    )
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, waited: float) -> None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
         self.id = given if SANE.fullmatch(given) else os.urandom(16).hex()
         """The caller's request id, if it can go into a header and a log as it is, or a new one."""
         self.request = request
         self.started = perf_counter()
+        self.waited = waited
+        """Seconds from its arrival, at the proxy if there is one, until a thread took it up."""
         self.caller: str | None = None
         """Name of the caller's key."""
         self.wrong_key = False
         """Whether a key was sent that is nobody's."""
         self.refused: str | None = None
         """Why the answer is a problem, in a word."""
+        self.counted = False
+        """Whether it is in the metrics."""
         self.outcome: Outcome | None = None
         """What was predicted."""
         self.tally: Tally | None = None
@@ -58,7 +78,13 @@ class Exchange:
 
 def init_app(app: Flask) -> None:
     """Take note of a request before all else, and send its id with its answer."""
-    app.before_request(_begin)
+    proxies = TrustedProxies(app.extensions["iris_api"].settings.trusted_proxies)
+
+    @app.before_request
+    def begin() -> None:
+        request = request_ctx.request
+        _current.set(Exchange(request, _waited(request.environ, proxies)))
+
     app.after_request(_end)
 
 
@@ -67,8 +93,12 @@ def current() -> Exchange:
     return _current.get()
 
 
-def _begin() -> None:
-    _current.set(Exchange(request_ctx.request))
+def _waited(environ: dict[str, Any], proxies: TrustedProxies) -> float:
+    """In seconds: from the proxy's stamp, if there is one to believe, or in our own queue."""
+    sent = environ.get("HTTP_X_REQUEST_START")
+    if sent is not None and (stamp := STAMP.fullmatch(sent)) and proxies.sent(environ):
+        return max(time() - float(stamp[1]), 0.0)
+    return seconds_in_queue()
 
 
 def _end(response: Response) -> Response:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import uuid
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,11 @@ def on_starting(server: Any) -> None:
     """Say in one line that the port is taken, where Gunicorn would try for five seconds."""
     if listener_is_inherited():
         return
+    settings = _service(server).settings
     for address in server.address:
+        if address != (settings.host, settings.port):
+            # Counters are kept for an address, and these are whose they would be mixed with.
+            sys.exit("iris-api: set IRIS_HOST and PORT instead of --bind")
         _refuse_taken(address)
 
 
@@ -78,7 +83,7 @@ def post_fork(server: Any, _worker: Any) -> None:
     service = _service(server)
     directory = installed()
     if directory is not None:
-        directory.claim()
+        _count_in(directory)
     service.instruments.worker_starts.inc()
     service.keys.forget_file()
 
@@ -131,7 +136,12 @@ def write_problem(
         "request_id": request_id,
     }
     service.instruments.unreadable(status)
-    logger.info({"event": "unreadable", "request_id": request_id, "status": status})
+    with suppress(OSError):
+        address = client.getpeername()
+        peer = address[0] if isinstance(address, tuple) else None
+        said = {"event": "unreadable", "request_id": request_id, "status": status, "client": peer}
+        # Why, but not what: a line of the request may be a key or an input.
+        logger.info(said | {"reason": message.partition("'")[0].strip(" :")[:80]})
     body = json.dumps(document).encode()
     head = (
         f"HTTP/1.1 {status} {title}\r\n"
@@ -146,6 +156,17 @@ def write_problem(
 def _close(directory: CounterDirectory, owner: int) -> None:
     if os.getpid() == owner:  # Each worker inherits what its server does at exit.
         directory.close()
+
+
+def _count_in(directory: CounterDirectory) -> None:
+    """Take a slot; without one serve all the same, and say that it is not counted."""
+    try:
+        directory.claim()
+    except OSError as error:
+        logger.warning(
+            {"event": "a worker is not counted: restart the server", "reason": str(error)}
+        )
+        directory.count_apart()
 
 
 def _freeze() -> None:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from .exceptions import IrisError, NotAuthenticatedError, OverloadedError
+from .exceptions import IrisError, NotAuthenticatedError, OverloadedError, WrongKeyError
 from .slots import counted
 
 if TYPE_CHECKING:
@@ -65,9 +65,21 @@ class Instruments:
         )
         self.seconds = BatchHistogram(
             "iris_request_duration_seconds",
-            "From the first look at a request to its answer, without the wait for a thread.",
+            "From when a thread took a request up until its answer.",
             ("route",),
             buckets=SECONDS,
+            registry=registry,
+        )
+        self.queue = BatchHistogram(
+            "iris_request_queue_seconds",
+            "From a request's arrival, at the proxy if there is one, until a thread took it up.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.callers = Counter(
+            "iris_key_requests",
+            "Requests with a good key, by its name.",
+            ("key",),
             registry=registry,
         )
         self.in_flight = Gauge(
@@ -129,10 +141,11 @@ class Instruments:
             if kind.slug:
                 self.refused.labels(kind.slug)
         self._answered = cache(self._bind_answered)
+        self._caller = cache(self.callers.labels)
 
     def expect(self, route: str) -> None:
         """Have a route's series at zero: a scraper would miss the first of what it never saw."""
-        for status in ("200", "500"):
+        for status in ("200", "401", "422", "500", "503"):
             self.requests.labels(route, status)
         self.seconds.labels(route)
 
@@ -140,23 +153,30 @@ class Instruments:
         """A request came in."""
         self.in_flight.inc()
 
-    def end(self, route: str | None, status: int, seconds: float) -> None:
+    def end(
+        self, route: str | None, status: int, *, seconds: float, waited: float, caller: str | None
+    ) -> None:
         """And it is answered. `route` is a rule of the URL map, or None where none matched."""
         self.in_flight.dec()
         count, observe = self._answered(route or UNMATCHED, status)
         count()
         observe(seconds)
+        self.queue.observe(waited)
+        if caller is not None:
+            self._caller(caller).inc()
 
     def unreadable(self, status: int) -> None:
         """Gunicorn answered a request that it could not read."""
         self.requests.labels(UNMATCHED, str(status)).inc()
         self.refuse("unreadable")
 
-    def refuse(self, reason: str, *, wrong_key: bool = False) -> None:
+    def refuse(self, reason: str) -> None:
         """It was refused, for a reason that the code gave a name."""
         self.refused.labels(reason).inc()
         if reason == NotAuthenticatedError.slug:
-            self.authentication_failures.labels("wrong" if wrong_key else "missing").inc()
+            self.authentication_failures.labels("missing").inc()
+        elif reason == WrongKeyError.slug:
+            self.authentication_failures.labels("wrong").inc()
         elif reason == OverloadedError.slug:
             self.shed.inc()
 

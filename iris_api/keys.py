@@ -63,6 +63,7 @@ class KeyRing:
             self.own_key = new_key()
             self._fixed = {digest_of(self.own_key): "this-run"}
         self._taken = self._read(self._file) if self._file else Taken(None, self._fixed)
+        self._told = self._taken.names
 
     @property
     def names(self) -> list[str]:
@@ -97,8 +98,10 @@ class KeyRing:
                 self._complaint = str(error)
                 logger.warning("API keys not taken up, the ones before stay good: %s", error)
         else:
+            if self._taken.names != self._told or self._complaint:
+                self._told = self._taken.names
+                logger.info("API keys taken up from %s: %s", file.path, ", ".join(self.names))
             self._complaint = None
-            logger.info("API keys taken up from %s: %s", file.path, ", ".join(self.names))
 
 
 class KeyFile:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import sys
+import time
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -23,8 +26,13 @@ LINE_BYTES = 4096
 """PIPE_BUF on Linux, newline included."""
 HELD_LINES = 64
 """Most lines that wait to be written."""
+SECONDS_BETWEEN_COMPLAINTS = 60.0
+SECONDS_FOR_A_READER = 1.0
+"""That a full pipe may take until it has room again; then lines are lost until it has."""
 LEFT_AS_IT_IS = 100
 """Characters of a field that is not shortened any further."""
+KEPT = ("time", "level", "event", "request_id", "process")
+"""Fields of a line that has so many that all short ones together are too long."""
 
 
 class JSONFormatter(OrjsonFormatter):
@@ -45,17 +53,15 @@ class JSONFormatter(OrjsonFormatter):
         log_data["process"] = record.process
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
-        """One line, its longest text halved until it fits."""
+        """One line, its longest field shortened until it fits."""
         line = self._ascii(log_data)
         while len(line) >= LINE_BYTES:
-            texts = {name: len(value) for name, value in log_data.items() if isinstance(value, str)}
-            name = max(texts, key=texts.__getitem__)
-            half = texts[name] // 2
-            if half < LEFT_AS_IT_IS:
-                return self._ascii({"level": "error", "event": "a log line was too long"})
-            text = log_data[name]
-            # A message says most at its start, and a traceback at its end.
-            log_data[name] = f"...{text[-half:]}" if name == "exc_info" else f"{text[:half]}..."
+            sizes = {name: len(str(value)) for name, value in log_data.items()}
+            name = max(sizes, key=sizes.__getitem__)
+            if sizes[name] < LEFT_AS_IT_IS:  # There are too many.
+                log_data = {name: log_data.get(name) for name in KEPT} | {"cut": True}
+            else:
+                log_data[name] = _shortened(name, str(log_data[name]))
             line = self._ascii(log_data)
         return line
 
@@ -65,6 +71,14 @@ class JSONFormatter(OrjsonFormatter):
         except TypeError:  # orjson takes no lone surrogate, as file names may have.
             return json.dumps(log_data, default=str)
         return line if line.isascii() else json.dumps(json.loads(line))
+
+
+def _shortened(name: str, text: str) -> str:
+    """About half of it: a message says most at its start, a traceback at both of its ends."""
+    half = len(text) // 2
+    if name == "exc_info":
+        return f"{text[: half // 2]} ... {text[-half // 2 :]}"
+    return f"{text[:half]}..."
 
 
 class TextFormatter(logging.Formatter):
@@ -93,22 +107,26 @@ class StdoutHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(TextFormatter() if sys.stdout.isatty() else JSONFormatter())
+        self.setFormatter(
+            TextFormatter() if sys.stdout and sys.stdout.isatty() else JSONFormatter()
+        )
         self._holds = False
         self._held: deque[str] = deque()
+        self._stalled = False
+        self._complained = -SECONDS_BETWEEN_COMPLAINTS
         self._writing = RLock()  # A signal's handler may log in the middle of a write.
 
     def hold(self) -> None:
-        """From now on hold lines until `flush`, but for warnings and worse, or when many wait."""
+        """From now on hold lines until `flush`, but for errors, or when many wait."""
         self._holds = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or hold it."""
         try:
             self._held.append(self.format(record) + "\n")
-        except Exception:  # noqa: BLE001  # logging's own way to deal with what a log can't say
-            self.handleError(record)
-        if not self._holds or record.levelno > logging.INFO or len(self._held) >= HELD_LINES:
+        except Exception as error:  # noqa: BLE001  # No log line is worth an answer.
+            self._complain(error)
+        if not self._holds or record.levelno > logging.WARNING or len(self._held) >= HELD_LINES:
             self.flush()
 
     def flush(self) -> None:
@@ -118,10 +136,32 @@ class StdoutHandler(logging.Handler):
         with self._writing:
             try:
                 for piece in self._pieces():
-                    sys.stdout.write(piece)
-                    sys.stdout.flush()
-            except Exception:  # noqa: BLE001
-                self.handleError(logging.makeLogRecord({"msg": "log lines were lost"}))
+                    if self._has_room():
+                        sys.stdout.write(piece)
+                        sys.stdout.flush()
+            except Exception as error:  # noqa: BLE001
+                self._complain(error)
+
+    def _has_room(self) -> bool:
+        """Whether stdout takes a line now, or soon: who reads it must not stop the service."""
+        if sys.stdout is None:  # It was closed before the start.
+            return False
+        try:
+            descriptor = sys.stdout.fileno()
+        except OSError:  # No file at all, as in a test.
+            return True
+        waiting = 0.0 if self._stalled else SECONDS_FOR_A_READER
+        self._stalled = not select.select([], [descriptor], [], waiting)[1]
+        if self._stalled:
+            self._complain(BlockingIOError("nobody reads them"))
+        return not self._stalled
+
+    def _complain(self, error: Exception) -> None:
+        """On stderr, and not for each line: a full disk would fill the other one too."""
+        if time.monotonic() - self._complained > SECONDS_BETWEEN_COMPLAINTS:
+            self._complained = time.monotonic()
+            with suppress(Exception):
+                sys.stderr.write(f"iris-api: log lines are lost ({error})\n")
 
     def _pieces(self) -> Iterator[str]:
         """The lines held, as many together as a pipe takes whole."""
@@ -133,3 +173,7 @@ class StdoutHandler(logging.Handler):
                 piece = ""
             piece += line
         yield piece
+
+
+STDOUT = StdoutHandler()
+"""One for all loggers: pieces of two would mix on their way to a pipe."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.glogging import Logger
 
 from .exchange import current
-from .lines import StdoutHandler
+from .lines import STDOUT
 from .proxies import TrustedProxies
 
 if TYPE_CHECKING:
@@ -38,9 +38,15 @@ class GunicornLogger(Logger):  # type: ignore[misc]
     """Gunicorn's logger, with our handler for its messages and no access log: ours says more."""
 
     def setup(self, cfg: Any) -> None:
-        """Take the level from Gunicorn's configuration."""
+        """Take the level from Gunicorn's configuration, but for what it tells of each request."""
         super().setup(cfg)
-        self.error_log.handlers = [StdoutHandler()]
+        self.error_log.handlers = [STDOUT]
+        self.error_log.setLevel(max(self.error_log.level, logging.INFO))
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """But not the unreadable requests: it quotes them, keys and all. `hooks` tells of them."""
+        if not msg.startswith("Invalid request from"):
+            super().warning(msg, *args, **kwargs)
 
 
 def init_app(app: Flask) -> None:
@@ -49,7 +55,7 @@ def init_app(app: Flask) -> None:
     ours = logging.getLogger("iris_api")
     ours.setLevel(service.settings.log_level.upper())
     if not ours.handlers:
-        ours.addHandler(StdoutHandler())
+        ours.addHandler(STDOUT)
     proxies = TrustedProxies(service.settings.trusted_proxies)
     # Inputs are few and plain: without a key of this run their digests could be searched for.
     digest_key = os.urandom(32)
@@ -75,9 +81,10 @@ def quiet(view: View) -> View:
 
 def _level(app: Flask, exchange: Exchange, status: int) -> int:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return logging.ERROR
+        return logging.WARNING if exchange.refused else logging.ERROR
     view = app.view_functions.get(exchange.request.endpoint or "")
-    return logging.DEBUG if getattr(view, "quiet", False) else logging.INFO
+    good = status < HTTPStatus.BAD_REQUEST
+    return logging.DEBUG if good and getattr(view, "quiet", False) else logging.INFO
 
 
 def _line(exchange: Exchange, status: int, proxies: TrustedProxies) -> dict[str, Any]:
@@ -88,6 +95,7 @@ def _line(exchange: Exchange, status: int, proxies: TrustedProxies) -> dict[str,
         "method": environ["REQUEST_METHOD"],
         "route": exchange.route,
         "status": status,
+        "queue_ms": round(exchange.waited * 1000, 3),
         "duration_ms": round(exchange.seconds * 1000, 3),
         "key": exchange.caller,
         "client": proxies.client(environ),
@@ -106,7 +114,7 @@ def _prediction(outcome: Outcome, digest_key: bytes) -> dict[str, Any]:
     said = {
         "model_version": outcome.model_version,
         "rows": len(outcome.labels),
-        "inputs": digest.hexdigest(),
+        "inputs_digest": digest.hexdigest(),
         "confidence": outcome.mean_confidence(),
     }
     if len(outcome.labels) == 1:

@@ -27,9 +27,18 @@ def init_app(app: Flask) -> None:
     @app.after_request
     def count(response: Response) -> Response:
         exchange = current()
-        instruments.end(exchange.route, response.status_code, exchange.seconds)
+        if exchange.counted:  # Flask asks again where something failed after this.
+            return response
+        exchange.counted = True
+        instruments.end(
+            exchange.route,
+            response.status_code,
+            seconds=exchange.seconds,
+            waited=exchange.waited,
+            caller=exchange.caller,
+        )
         if exchange.outcome is not None and exchange.tally is not None:
             exchange.tally.add(exchange.outcome)
         elif exchange.refused is not None:
-            instruments.refuse(exchange.refused, wrong_key=exchange.wrong_key)
+            instruments.refuse(exchange.refused)
         return response

@@ -37,7 +37,7 @@ def _guard(response: Response) -> Response:
 @public
 def drift() -> Response:
     """Live inputs against the training reference, a picture for each feature."""
-    return send_from_directory(STATIC, "drift.html")
+    return _file("drift.html")
 
 
 @bp.get("/static/<path:name>")
@@ -45,4 +45,9 @@ def drift() -> Response:
 @quiet
 def static(name: str) -> Response:
     """Scripts and styles of the pages."""
-    return send_from_directory(STATIC, name)
+    return _file(name)
+
+
+def _file(name: str) -> Response:
+    # Not conditional: Werkzeug fails on a year that no date has.
+    return send_from_directory(STATIC, name, conditional=False)

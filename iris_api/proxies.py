@@ -32,10 +32,19 @@ class TrustedProxies:
             address = hop
         return address
 
+    def sent(self, environ: dict[str, Any]) -> bool:
+        """Whether the request came straight from a trusted proxy, so that its headers are true."""
+        address = environ.get("REMOTE_ADDR") or None
+        return address is None or self._trusts(address) is True
+
     def _is_trusted(self, text: str) -> bool | None:
         """Whether an address is a trusted proxy's; None if it is no address."""
         try:
             address = ip_address(text)
         except ValueError:
             return None
+        if "%" in text:  # A scope id is any text at all.
+            return None
+        # An IPv4 client of a socket that takes both has an address such as ::ffff:192.0.2.1.
+        address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._networks)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from .service import Service
 
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
 bp = Blueprint("v1", __name__)
 
 
@@ -81,7 +83,7 @@ def drift() -> Response:
 def metrics() -> Response:
     """All counts, in the format that the scraper asks for."""
     running = service()
-    accept = request.headers.get("Accept", "")
+    accept = OPENMETRICS if "openmetrics" in request.headers.get("Accept", "") else ""
     facts = running.serving.tally.facts
     body, media_type = running.instruments.exposition(accept, facts)
     return BytesResponse(body, 200, media_type)

@@ -86,6 +86,16 @@ class Settings(BaseSettings):
             ip_network(part)
         return value
 
+    def _without_the_key_file_as_keys(self) -> Self:
+        """A key file that is a secret and named so was read for the setting of that name too."""
+        name = variable("api_keys").lower()
+        if (
+            str(self.api_keys_file).lower() == f"{SECRETS}/{name}"
+            and name.upper() not in os.environ
+        ):
+            return self.model_copy(update={"api_keys": ""})
+        return self
+
     @classmethod
     def read(cls) -> Self:
         """The settings of this process.
@@ -97,7 +107,7 @@ class Settings(BaseSettings):
         _refuse_unknown(os.environ)
         _refuse_unknown(_secret_files(secrets))
         try:
-            return cls(_secrets_dir=secrets)
+            return cls(_secrets_dir=secrets)._without_the_key_file_as_keys()
         except SourceError as error:
             raise SettingsError(f"a file in {SECRETS} can't be read: {error.__cause__}") from error
         except ValidationError as error:

@@ -5,25 +5,25 @@ What Gunicorn 27's own worker does in each case, and how it was seen, is in `dep
 
 from __future__ import annotations
 
-import errno
-import logging
 import selectors
 import socket
 import time
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from threading import local
 from typing import Any
 
+import gunicorn.util
 from gunicorn.http.errors import ParseException
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.base import Worker
+from gunicorn.workers.gthread import ThreadWorker
 
-from .lines import StdoutHandler
+from .connection import MOST_SECONDS_TO_SEND, NOTHING_YET, Connection
+from .lines import STDOUT
 
-NOTHING_TO_ACCEPT = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
-MOST_SECONDS_TO_SEND = 10.0
-"""What a client may take to send a request once it has begun, and a thread waits for it."""
-MOST_BYTES_TO_DRAIN = 1024 * 1024
+SECONDS_TO_FINISH = 0.01
+"""What a thread waits for the rest of a body that nobody wants; then the main loop does."""
 
 _thread = local()
 
@@ -34,43 +34,18 @@ def seconds_in_queue() -> float:
     return waited
 
 
-class Connection(TConn):  # type: ignore[misc]
-    """A client's connection, which is left to the worker's main loop to be closed with grace."""
-
-    ready: float
-    """When its last request began to arrive."""
-    left = MOST_BYTES_TO_DRAIN
-
-    def __init__(self, worker: PatientWorker, client: socket.socket, address: Any, at: Any) -> None:
-        super().__init__(worker.cfg, client, address, at)
-        self._worker = worker
-
-    def close(self, graceful: bool = False) -> None:
-        """Close it; with grace, when its client has read the answer and closes too."""
-        if graceful:
-            self._worker.linger(self)
-        else:
-            super().close()
-
-
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
     """A worker whose main loop does all the waiting that Gunicorn's leaves to a thread.
 
-    A connection costs a thread only from its request's first byte to its answer's last, and then
-    no longer than `MOST_SECONDS_TO_SEND` for what the client has to do. When the worker stops it
-    takes what waits to be accepted, and from then on the kernel refuses what comes.
+    A connection costs a thread only once its request is there, or the head of a large one, and
+    then no longer than `MOST_SECONDS_TO_SEND` for what the client has yet to send. When the worker
+    stops it takes what waits to be accepted, and from then on the kernel refuses what comes.
     """
 
     def init_process(self) -> None:
         """Hold the requests' log lines: the main loop below writes them."""
         self._at_work: dict[Connection, float] = {}
-        self._log = [
-            handler
-            for handler in logging.getLogger("iris_api").handlers
-            if isinstance(handler, StdoutHandler)
-        ]
-        for handler in self._log:
-            handler.hold()
+        STDOUT.hold()
         super().init_process()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
@@ -80,8 +55,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         come round: at once when there is little to do, and several together under load.
         """
         super().wait_for_and_dispatch_events(timeout)
-        for handler in self._log:
-            handler.flush()
+        STDOUT.flush()
 
     def notify(self) -> None:
         """Show that all is well, unless a thread is stuck: then let Gunicorn replace the worker."""
@@ -111,13 +85,31 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno in NOTHING_TO_ACCEPT:
+            if error.errno in NOTHING_YET:
                 return False
             raise
-        connection = Connection(self, client, address, listener.getsockname())
+        connection = Connection(
+            self.cfg, client, address, listener.getsockname(), linger=self.linger
+        )
         self.nr_conns += 1
         self._wait_for(connection, self.on_pending_socket_readable)
         return True
+
+    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        """Have a request answered once it is there."""
+        if conn.has_request():
+            super().on_pending_socket_readable(conn, client)
+
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        """The same on a connection that was kept alive; one that only began waits with the new."""
+        if conn.has_request():
+            super().on_client_socket_readable(conn, client)
+            return
+        self.poller.modify(
+            client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
+        )
+        self.keepalived_conns.remove(conn)
+        self.pending_conns.append(conn)
 
     def enqueue_req(self, conn: Connection) -> None:
         """Have a thread answer it."""
@@ -134,11 +126,28 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             del self._at_work[conn]
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """Whether another request can follow: not after a body that can't be read to its end."""
+        """Whether another request can follow: not after a body that is not there to its end."""
         try:
-            return bool(super()._keepalive_after(conn, keepalive))
+            return keepalive and conn.parser.finish_body(time.monotonic() + SECONDS_TO_FINISH)
         except ParseException:  # It has its answer; Gunicorn would send a second one.
             return False
+
+    def murder_pending(self) -> None:
+        """Close what has waited too long; who sent a part of a request is told so."""
+        now = time.monotonic()
+        while self.pending_conns and self.pending_conns[0].timeout <= now:
+            connection = self.pending_conns.popleft()
+            self.poller.unregister(connection.sock)
+            self.nr_conns -= 1
+            began, connection.seen = connection.seen > 0, 0
+            if began:
+                why = f"The request was not there after {MOST_SECONDS_TO_SEND:.0f} seconds."
+                gunicorn.util.write_error(connection.sock, HTTPStatus.REQUEST_TIMEOUT, "", why)
+            connection.close(graceful=began)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Stop at once, without the pool's lock, which this may have interrupted the taking of."""
+        Worker.handle_quit(self, sig, frame)
 
     def linger(self, connection: Connection) -> None:
         """Wait in the poller, and not in the main loop, for a client to close in its turn."""

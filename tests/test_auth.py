@@ -41,6 +41,9 @@ def test_every_route_is_guarded_or_on_the_public_list(app: Flask) -> None:
         {"Authorization": "Bearer"},
         {"Authorization": "Basic c2hvcDprZXk="},
         {"Authorization": "nonsense"},
+        {"Authorization": "Basic \xff"},
+        {"Authorization": "Bearer \xff"},
+        {"Authorization": "Digest \xff=\xff"},
         {"Authorization": ""},
     ],
 )

@@ -5,8 +5,9 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -74,12 +75,14 @@ def test_an_operators_mistake_is_one_line_and_a_status(
     assert done.stderr.count("\n") == 1
 
 
-def count_flowers(path: Path, trained: Path) -> None:
+def count_flowers(path: Path, trained: Path, done: Any) -> None:
     """What a server does that predicts 300 flowers; in a process of its own."""
     CounterDirectory(path).install()
     model = Model.load(trained, max_rows=1000)
     tally = Tally(Instruments(installed()), model)
     tally.add(model.answer(json.dumps([FLOWER] * 300).encode())[1])
+    done.send("counted")
+    time.sleep(60)
 
 
 def test_drift_is_told_from_a_servers_counters(
@@ -89,11 +92,15 @@ def test_drift_is_told_from_a_servers_counters(
     monkeypatch.setattr(cli, "path_for", lambda _settings: tmp_path / "counters")
     none = app.test_cli_runner().invoke(args=["drift"])
     assert none.exit_code == 1
-    assert f"in {tmp_path / 'counters'}: start it" in none.output
-    child = FORK.Process(target=count_flowers, args=(tmp_path / "counters", trained))
+    assert "no server of this user runs on 127.0.0.1, port 8000" in none.output
+    reading, writing = FORK.Pipe(duplex=False)
+    child = FORK.Process(target=count_flowers, args=(tmp_path / "counters", trained, writing))
     child.start()
-    child.join(60)
+    assert reading.recv() == "counted"
     told = app.test_cli_runner().invoke(args=["drift"])
+    child.kill()
+    child.join()
+    assert app.test_cli_runner().invoke(args=["drift"]).exit_code == 1, "it is dead"
     assert told.exit_code == 0
     assert told.output.startswith("drifted: 300 rows since 20")
     assert "sepal_length (cm): drifted, index" in told.output

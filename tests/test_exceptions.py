@@ -5,6 +5,7 @@ import pytest
 from iris_api import exceptions
 from iris_api.exceptions import (
     ContractError,
+    DrainingError,
     FieldError,
     IrisError,
     OperatorError,
@@ -27,7 +28,7 @@ def test_every_error_has_a_status_and_tells_a_client_no_more_than_it_may(
     if issubclass(kind, OperatorError):
         assert (kind.status, kind.public) == (503, False)
     else:
-        assert 400 <= kind.status < 500 or kind is OverloadedError
+        assert 400 <= kind.status < 500 or kind in {OverloadedError, DrainingError}
         assert kind.public
         assert kind.slug
         assert kind.title

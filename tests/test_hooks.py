@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
+import os
+import signal
 import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gunicorn.util
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 
 from iris_api import create_app, hooks
 from iris_api.settings import Settings, listener_is_inherited
@@ -28,12 +32,17 @@ def server(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(hooks, "installed", lambda: directory)
     monkeypatch.setattr(gunicorn.util, "write_error", None)
     threshold = gc.get_threshold()
-    yield SimpleNamespace(
+    sigterm = signal.getsignal(signal.SIGTERM)
+    server = SimpleNamespace(
         app=SimpleNamespace(wsgi=lambda: app),
         LISTENERS=["http://0.0.0.0:8000"],
-        address=[("127.0.0.1", 0), "/unix.sock"],
+        address=[("127.0.0.1", 8000)],
+        reexec_pid=0,
         directory=directory,
     )
+    yield server
+    hooks.on_exit(server)
+    signal.signal(signal.SIGTERM, sigterm)
     gc.unfreeze()
     gc.set_threshold(*threshold)
     directory.close()
@@ -63,9 +72,19 @@ def test_a_ready_server_says_how_to_call_it(
 def test_a_taken_port_ends_the_start(server: Any) -> None:
     """Unless the listener comes from the server that is replaced."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = server.app.wsgi().extensions["iris_api"]
+        service.settings = Settings(port=taken.getsockname()[1])
         server.address = [taken.getsockname()]
         with pytest.raises(SystemExit, match="Address already in use"):
             hooks.on_starting(server)
+
+
+@pytest.mark.parametrize("address", [("192.0.2.1", 8000), ("127.0.0.1", 8001), "/unix.sock"])
+def test_another_address_than_the_settings_ends_the_start(server: Any, address: Any) -> None:
+    """Two servers with one address in their settings would count as one."""
+    server.address = [address]
+    with pytest.raises(SystemExit, match="set IRIS_HOST and PORT instead of --bind"):
+        hooks.on_starting(server)
 
 
 def test_an_inherited_listener_is_not_probed(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,16 +96,31 @@ def test_an_inherited_listener_is_not_probed(server: Any, monkeypatch: pytest.Mo
         hooks.on_starting(server)  # Does not end the start, as it did above.
 
 
+def hold(directory: CounterDirectory) -> None:
+    """What a worker does that dies with three requests in its hands."""
+    directory.claim()
+    of: Any = MmapedDict
+    gauge = of(str(directory.path / f"gauge_livesum_{directory.slot}.db"))
+    gauge.write_value("in flight", 3.0, 0.0)
+
+
+def values(file: Path) -> list[float]:
+    of: Any = MmapedDict
+    return [value for _, value, *_ in of.read_all_values_from_file(str(file))]
+
+
 def test_a_worker_takes_a_slot_and_a_dead_ones_gauges_go(server: Any) -> None:
     """Each start is counted."""
     hooks.post_fork(server, None)
     assert server.directory.slot == "1"
     assert counted(server.app.wsgi(), "iris_worker_starts_total") == 1
-    (server.directory.path / "7.lock").touch()
-    gauge = server.directory.path / "gauge_livesum_7.db"
-    gauge.touch()
+    held = server.directory.path / "gauge_livesum_2.db"
+    worker = multiprocessing.get_context("fork").Process(target=hold, args=(server.directory,))
+    worker.start()
+    worker.join()
+    assert values(held) == [3.0]
     hooks.child_exit(server, None)
-    assert not gauge.exists()
+    assert values(held) == [0.0]
 
 
 def test_gunicorns_own_refusals_are_problems_and_counted(server: Any) -> None:
@@ -109,9 +143,12 @@ def test_the_directory_goes_with_its_server(server: Any) -> None:
     """And not with a worker, which inherits what its server does at exit."""
     hooks._close(server.directory, owner=-1)
     assert server.directory.path.is_dir()
+    hooks._close(server.directory, owner=os.getpid())
+    assert not server.directory.path.exists()
 
 
-def test_counters_are_made_once(server: Any) -> None:
+def test_counters_are_made_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gunicorn reads its configuration again on a reload."""
+    monkeypatch.setattr(hooks, "path_for", lambda _settings: pytest.fail("made again"))
     hooks.count_across_workers(Settings())
     assert server.directory.path.is_dir()

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iris_api import lines
 from iris_api.lines import HELD_LINES, LINE_BYTES, JSONFormatter, StdoutHandler, TextFormatter
 
 
@@ -53,11 +56,19 @@ def test_a_line_is_bounded(character: str) -> None:
 
 def test_a_line_of_too_many_fields_is_replaced() -> None:
     """It can't be cut any more."""
-    assert line({f"f{i}": "y" * 90 for i in range(100)})["event"] == "a log line was too long"
+    found = line({"event": "x", "request_id": "abc"} | {f"f{i}": "y" * 90 for i in range(100)})
+    assert set(found) == {"time", "level", "event", "request_id", "process", "cut"}
+    assert (found["event"], found["request_id"]) == ("x", "abc")
 
 
-def test_a_traceback_is_a_field_and_keeps_its_end() -> None:
-    """The exception itself is in the last line."""
+def test_a_field_that_is_no_text_is_cut_too() -> None:
+    """Classes may have long names that are no ASCII."""
+    found = line({"event": "x", "labels": {"ü" * 100 + str(i): i for i in range(20)}})
+    assert found["labels"].endswith("...")
+
+
+def test_a_traceback_is_a_field_and_keeps_both_ends() -> None:
+    """Where it began, and the exception itself."""
 
     def deep(depth: int) -> None:
         if depth:
@@ -68,7 +79,8 @@ def test_a_traceback_is_a_field_and_keeps_its_end() -> None:
         deep(0)
     found = line("failed", error=caught.value)
     assert found["event"] == "failed"
-    assert "ValueError: the end" in found["exc_info"]
+    assert found["exc_info"].startswith("Traceback")
+    assert found["exc_info"].endswith("." * 100)
 
 
 def test_a_terminal_gets_text_that_does_not_steer_it() -> None:
@@ -92,35 +104,63 @@ def test_a_handler_suits_its_stream(
 def test_a_line_that_can_not_be_written_ends_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The request goes on; stderr has why."""
+    """The request goes on; stderr has why, once and not for each line."""
     handler = StdoutHandler()
     with monkeypatch.context() as patch:
         patch.setattr(sys.stdout, "write", lambda _text: 1 / 0)
-        handler.emit(record("x"))
-    assert "ZeroDivisionError" in capsys.readouterr().err
+        for _ in range(9):
+            handler.emit(record("x"))
+    assert capsys.readouterr().err == "iris-api: log lines are lost (division by zero)\n"
+
+
+def test_a_line_that_nobody_reads_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full pipe holds nobody up for long; when it has room again, lines go on whole."""
+    monkeypatch.setattr(lines, "SECONDS_FOR_A_READER", 0.05)
+    reading, writing = os.pipe()
+    handler = StdoutHandler()
+    with os.fdopen(writing, "w") as full, os.fdopen(reading, "rb") as reader:
+        monkeypatch.setattr(sys, "stdout", full)
+        began = time.monotonic()
+        for number in range(2_000):
+            handler.emit(record("x" * 50 + str(number)))
+        assert time.monotonic() - began < 5
+        kept = reader.read1(1_000_000).splitlines()
+        assert all(json.loads(line)["event"] for line in kept)
+        assert len(kept) < 2_000
+        handler.emit(record("again"))
+        assert json.loads(reader.read1())["event"] == "again"
+    assert capsys.readouterr().err.count("nobody reads them") == 1
+
+
+def test_a_process_without_stdout_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been started with it closed."""
+    monkeypatch.setattr(sys, "stdout", None)
+    StdoutHandler().emit(record("x"))
 
 
 def test_held_lines_go_out_together_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    """When they are flushed, when a warning comes, or when there are many."""
+    """When they are flushed, when an error comes, or when there are many."""
     handler = StdoutHandler()
     handler.hold()
 
-    def lines() -> list[str]:
+    def told() -> list[str]:
         return [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
 
     handler.handle(record("one"))
     handler.handle(record("two"))
-    assert lines() == []
+    assert told() == []
     handler.flush()
-    assert lines() == ["one", "two"]
+    assert told() == ["one", "two"]
     handler.handle(record("three"))
-    warning = record("four")
-    warning.levelno = logging.WARNING
-    handler.handle(warning)
-    assert lines() == ["three", "four"]
+    error = record("four")
+    error.levelno = logging.ERROR
+    handler.handle(error)
+    assert told() == ["three", "four"]
     for number in range(HELD_LINES):
         handler.handle(record(str(number)))
-    assert lines() == [str(number) for number in range(HELD_LINES)]
+    assert told() == [str(number) for number in range(HELD_LINES)]
 
 
 def test_no_line_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> None:

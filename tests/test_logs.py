@@ -4,8 +4,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gunicorn.config import Config
 
 from iris_api import create_app
+from iris_api.logs import GunicornLogger
 from iris_api.settings import Settings
 
 from .conftest import FLOWER, Key
@@ -57,7 +59,8 @@ def test_a_prediction_has_its_line(client: FlaskClient, said: Any) -> None:
     assert answer.json
     assert line.pop("time").endswith("+00:00")
     assert 0 < line.pop("duration_ms") < 10_000
-    assert len(line.pop("inputs")) == 16
+    assert len(line.pop("inputs_digest")) == 16
+    assert line.pop("queue_ms") >= 0
     assert line.pop("process")
     assert line == {
         "level": "info",
@@ -81,7 +84,7 @@ def test_equal_inputs_have_equal_digests(client: FlaskClient, said: Any) -> None
     turned = dict(reversed(FLOWER.items()))
     for body in (FLOWER, turned, FLOWER | {"sepal_width": 3.1}):
         client.post("/v1/predict", json=body)
-    first, second, third = (line["inputs"] for line in said())
+    first, second, third = (line["inputs_digest"] for line in said())
     assert first == second != third
 
 
@@ -92,7 +95,7 @@ def test_a_digest_says_nothing_to_who_guesses_the_input(trained: Path, said: Any
         key = app.extensions["iris_api"].keys.own_key
         app.test_client().post("/v1/predict", json=FLOWER, headers={"X-API-Key": key})
     first, second = said()
-    assert first["inputs"] != second["inputs"]
+    assert first["inputs_digest"] != second["inputs_digest"]
 
 
 def test_a_batch_has_the_rows_of_each_class(client: FlaskClient, said: Any) -> None:
@@ -119,6 +122,35 @@ def test_probes_and_scrapes_are_not_logged(client: FlaskClient, said: Any, path:
     """They come every few seconds and say nothing new."""
     assert client.get(path).status_code == 200
     assert said() == []
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/static/nothing"])
+def test_a_refused_scrape_is_logged(stranger: FlaskClient, said: Any, path: str) -> None:
+    """Whoever tries keys there is seen."""
+    stranger.get(path, headers={"X-API-Key": "guess"})
+    (line,) = said()
+    assert (line["level"], line["refused"]) == (
+        ("info", "wrong-key") if path == "/metrics" else ("info", "not-found")
+    )
+
+
+def test_a_request_that_was_shed_is_a_warning(client: FlaskClient, said: Any) -> None:
+    """Not an error of ours; and the time that it waited is told."""
+    client.post("/v1/predict", json=FLOWER, headers={"X-Request-Start": "t=1.000"})
+    (line,) = said()
+    assert (line["level"], line["refused"]) == ("warning", "overloaded")
+    assert line["queue_ms"] > 1e9
+
+
+def test_what_gunicorn_quotes_of_a_request_is_not_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may be a key; all else that it warns of is."""
+    gunicorns = GunicornLogger(Config())
+    gunicorns.warning("Invalid request from ip=127.0.0.1: Invalid HTTP Header: 'X-API-Key iris_x'")
+    gunicorns.warning("Worker with pid %s was terminated", 7)
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["event"] == "Worker with pid 7 was terminated"
 
 
 def test_the_debug_level_has_probes_too(trained: Path, key: Key, said: Any) -> None:
@@ -153,5 +185,5 @@ def test_whatever_a_client_sends_a_line_is_one_small_object(
     client.post("/v1/predict", json=[FLOWER, {text: text}], environ_overrides=hostile)
     (line,) = said()
     assert len(json.dumps(line)) < 1000
-    assert text not in line.values()
+    assert text == "{}" or json.dumps(text)[1:-1] not in json.dumps(line)
     assert line["client"] == "127.0.0.1"

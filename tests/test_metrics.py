@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iris_api import create_app
 from iris_api.settings import Settings
+from iris_api.tally import Tally
 
 from .conftest import FLOWER, Key
 
@@ -74,10 +76,8 @@ def test_refusals_are_counted_by_reason(counting: FlaskClient) -> None:
     counting.post("/v1/predict", json=FLOWER, headers={"X-Request-Start": "t=1.000"})
     counting.get("/v1/model", headers={"X-API-Key": "wrong"})
     counting.environ_base.pop("HTTP_X_API_KEY")
-    key = counting.application.extensions["iris_api"].settings.api_keys
     counting.get("/v1/model")
     counting.get("/nowhere")
-    assert key
     instruments = counting.application.extensions["iris_api"].instruments
     found = {
         (sample.name, *sample.labels.values()): sample.value
@@ -87,7 +87,8 @@ def test_refusals_are_counted_by_reason(counting: FlaskClient) -> None:
     for reason, count in {
         "invalid-json": 1,
         "overloaded": 1,
-        "not-authenticated": 2,
+        "not-authenticated": 1,
+        "wrong-key": 1,
         "not-found": 1,
     }.items():
         assert found["iris_refused_requests_total", reason] == count
@@ -96,9 +97,39 @@ def test_refusals_are_counted_by_reason(counting: FlaskClient) -> None:
     assert found["iris_shed_requests_total",] == 1
 
 
+def test_callers_are_counted_by_the_name_of_their_key(counting: FlaskClient) -> None:
+    """Whoever has none is not."""
+    counting.post("/v1/predict", json=FLOWER)
+    counting.post("/v1/predict", json={})
+    counting.get("/v1/model", headers={"X-API-Key": "wrong"})
+    found = scrape(counting)
+    callers = {key: value for key, value in found.items() if key[0] == "iris_key_requests_total"}
+    assert callers == {("iris_key_requests_total", "shop"): 2}
+
+
+def test_the_wait_for_a_thread_is_measured(counting: FlaskClient) -> None:
+    """From when the proxy had the request."""
+    stamp = f"t={time.time() - 0.2:.3f}"
+    counting.post("/v1/predict", json=FLOWER, headers={"X-Request-Start": stamp})
+    assert 0.2 <= scrape(counting)["iris_request_queue_seconds_sum",] < 1
+
+
+def test_a_failure_while_counting_counts_a_request_once(
+    counting: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And leaves nothing in flight."""
+    monkeypatch.setattr(Tally, "add", lambda *_: 1 / 0)
+    assert counting.post("/v1/predict", json=FLOWER).status_code == 500
+    monkeypatch.undo()
+    found = scrape(counting)
+    assert found["iris_requests_in_flight",] == 1, "the scrape itself"
+    assert sum(v for k, v in found.items() if k[:2] == ("iris_requests_total", "/v1/predict")) == 1
+
+
 def test_hostile_clients_make_no_series(counting: FlaskClient) -> None:
     """Methods, paths, keys and ids of theirs are no labels."""
     series = []
+    scrape(counting)
     for round_ in range(2):
         for number in range(30):
             name = f"{round_}-{number}"
@@ -110,11 +141,20 @@ def test_hostile_clients_make_no_series(counting: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0"]
+    "accept",
+    [
+        "",
+        "text/plain; version=1..0",
+        "application/openmetrics-text; version=1.0.0",
+        "application/openmetrics-text; version=abc",
+        "application/openmetrics-text; version=" + "9" * 5000,
+    ],
 )
 def test_the_scraper_has_its_format(counting: FlaskClient, accept: str) -> None:
-    """Prometheus text or OpenMetrics."""
+    """Prometheus text or OpenMetrics, whatever else it says of it."""
     answer = counting.get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert len(answer.content_type) < 100
     assert answer.mimetype == ("application/openmetrics-text" if "open" in accept else "text/plain")
     assert ("# EOF" in answer.text) == ("open" in accept)
 

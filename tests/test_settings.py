@@ -95,6 +95,19 @@ def test_what_kubernetes_injects_for_a_service_named_iris_is_no_setting(
     assert Settings.read() == Settings()
 
 
+def test_a_key_file_that_is_a_secret_is_no_list_of_keys_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Read twice, a key that is revoked in it would stay good until a restart."""
+    monkeypatch.setattr("iris_api.settings.SECRETS", tmp_path)
+    (tmp_path / "iris_api_keys").write_text("shop:" + "0" * 64)
+    assert Settings.read().api_keys
+    monkeypatch.setenv("IRIS_API_KEYS_FILE", str(tmp_path / "iris_api_keys"))
+    assert not Settings.read().api_keys
+    monkeypatch.setenv("IRIS_API_KEYS", "other:" + "1" * 64)
+    assert Settings.read().api_keys.startswith("other")
+
+
 def test_an_unreadable_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A secret that is there and can't be read is an error, not an absence."""
     (tmp_path / "iris_api_keys").write_bytes(b"\xff\xfe")

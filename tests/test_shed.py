@@ -26,6 +26,12 @@ def test_a_request_that_waited_too_long_is_refused(
     assert asked(client, f"t={time.time() - age:.3f}") == status
 
 
+def test_only_a_trusted_proxy_is_believed(client: FlaskClient) -> None:
+    """Anyone else could have their requests refused, and alarms raised."""
+    client.environ_base["REMOTE_ADDR"] = "192.0.2.1"
+    assert asked(client, "t=1.000") == 200
+
+
 def test_a_refusal_says_when_to_come_back(client: FlaskClient) -> None:
     """As a problem, with Retry-After."""
     answer = client.post("/v1/predict", json=FLOWER, headers={"X-Request-Start": "t=1.000"})

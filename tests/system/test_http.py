@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 
+from iris_api.connection import MOST_SECONDS_TO_SEND
 from tests.conftest import FLOWER
 
 if TYPE_CHECKING:
@@ -232,20 +233,49 @@ def test_a_hopeless_batch_does_not_fill_the_memory(server: Server) -> None:
     assert peak_mebibytes(server) - before < 150
 
 
-def test_a_client_that_never_sends_its_body_holds_nobody_up(server: Server) -> None:
-    """Its refusal comes at once, and its thread is free soon after."""
+@pytest.mark.parametrize("length", [1000, 100_000])
+def test_a_client_that_never_sends_its_body_holds_nobody_up(server: Server, length: int) -> None:
+    """A small one is waited for without a thread; a large one is refused first, by its head."""
     began = time.monotonic()
     stalled = []
     for _ in range(16):
-        connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+        declared = f"Content-Length: {length}\r\n\r\n".encode()
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\n" + declared)
         stalled.append(connection)
-    assert stalled[0].recv(100).startswith(b"HTTP/1.1 404")
-    assert time.monotonic() - began < 1
     assert server.predicts()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < (1 if length == 1000 else 8)
+    for connection in stalled:
+        assert connection.recv(100)[:12] == (b"HTTP/1.1 408" if length == 1000 else b"HTTP/1.1 404")
+        connection.close()
+    assert time.monotonic() - began < MOST_SECONDS_TO_SEND + 4
+
+
+@pytest.mark.parametrize("sent", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01"])
+def test_clients_that_stop_in_their_heads_hold_nobody_up(server: Server, sent: bytes) -> None:
+    """Any number of them: no thread waits for a head, which may also come in pieces."""
+    stalled = [socket.create_connection(("127.0.0.1", server.port), timeout=15) for _ in range(40)]
+    for connection in stalled:
+        connection.sendall(sent)
+    began = time.monotonic()
+    assert all(server.predicts() for _ in range(5))
+    assert time.monotonic() - began < 1
     for connection in stalled:
         connection.close()
+
+
+def test_a_request_may_come_in_pieces(server: Server) -> None:
+    """And another one on the same connection, in other pieces."""
+    whole = head(server, f"Content-Length: {len(GOOD)}") + GOOD
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        for step in (7, len(whole) - 5, len(whole) // 2):
+            for start in range(0, len(whole), step):
+                connection.sendall(whole[start : start + step])
+                time.sleep(0.002)
+            answer = b""
+            while not answer.endswith(b"}\n"):
+                answer += connection.recv(65536)
+            assert b"virginica" in answer
 
 
 def test_a_body_that_ends_too_early_is_not_taken_for_whole(server: Server) -> None:

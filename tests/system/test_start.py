@@ -57,7 +57,8 @@ def test_the_workers_hold_nothing_that_serving_does_not_need(start: Callable[...
     assert server.predicts()
     modules = server.ask("GET", "/modules")[2].decode().split()
     assert "onnxruntime" in modules
-    assert len(list(Path(f"/proc/{server.process.pid}/task").iterdir())) == 1, "a thread to fork"
+    threads = list(Path(f"/proc/{server.process.pid}/task").iterdir())
+    assert len(threads) <= 2, "but the lookout, which is gone while it forks, a thread to fork"
     assert int(server.ask("GET", "/frozen")[2]) > 10_000, "nothing was frozen for the workers"
     unwanted = {"sklearn", "joblib", "scipy", "pandas", "skl2onnx", "onnx", "pickle5"}
     assert not unwanted & {name.partition(".")[0] for name in modules}

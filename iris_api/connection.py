@@ -1,0 +1,80 @@
+"""A client's connection, as Gunicorn's threaded worker knows it, and what is there to be read."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from gunicorn.workers.gthread import TConn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOTHING_YET = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
+MOST_SECONDS_TO_SEND = 10.0
+"""What a client may take to send a request once it has begun, and a thread waits for it."""
+MOST_BYTES_TO_DRAIN = 128 * 1024 * 1024
+"""Of a body that was refused, before its client closes."""
+LARGEST_LOOK = 64 * 1024
+"""Bytes of a request that the main loop waits for; a thread waits for what is larger."""
+DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*(\d{1,9})", re.IGNORECASE)
+OTHERWISE = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
+"""Of a body that is sent when the client was told to go on, or of a length that is not declared."""
+
+
+class Connection(TConn):  # type: ignore[misc]
+    """A client's connection, which is left to the worker's main loop to be closed with grace."""
+
+    ready: float
+    """When its last request was there for a thread."""
+    seen = 0
+    """Bytes of it that were there at the last look."""
+    left = MOST_BYTES_TO_DRAIN
+
+    def __init__(self, *arguments: Any, linger: Callable[[Self], None]) -> None:
+        super().__init__(*arguments)
+        self._linger = linger
+
+    def has_request(self) -> bool:
+        """Whether a request is there, with its body if that is small: a thread need not wait.
+
+        What is there is looked at and left there. Until there is more, the kernel is told not to
+        wake the main loop for it (SO_RCVLOWAT).
+        """
+        try:
+            there = self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
+        except OSError as error:
+            return error.errno not in NOTHING_YET
+        needed = _length_of_request(there)
+        ended = len(there) <= self.seen
+        if needed <= len(there) or needed > LARGEST_LOOK or ended:
+            if self.seen:
+                self.seen = 0
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            return True
+        if not self.seen:
+            self.timeout = time.monotonic() + MOST_SECONDS_TO_SEND
+        self.seen = len(there)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
+        return False
+
+    def close(self, graceful: bool = False) -> None:
+        """Close it; with grace, when its client has read the answer and closes too."""
+        if graceful:
+            self._linger(self)
+        else:
+            super().close()
+
+
+def _length_of_request(there: bytes) -> int:
+    """How many bytes it needs: as declared, or one more where its head has not ended."""
+    end = there.find(b"\r\n\r\n")
+    if end < 0:
+        return len(there) + 1
+    lengths = DECLARED.findall(there, 0, end)
+    if len(lengths) != 1 or OTHERWISE.search(there, 0, end):
+        return 0
+    return end + 4 + int(lengths[0])
