@@ -230,7 +230,7 @@ def test_the_drift_command_says_what_the_route_says(start: Callable[..., Server]
     server.stop()
     gone = drift_command(PORT=port, IRIS_MODEL_DIR=model_dir)
     assert gone.returncode == 1
-    assert gone.stderr.startswith("Error: no server counts predictions of version")
+    assert gone.stderr.startswith("Error: no server of this user runs on")
 
 
 def drift_command(**settings: str) -> subprocess.CompletedProcess[str]:

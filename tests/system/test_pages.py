@@ -76,7 +76,7 @@ def test_the_drift_page_shows_what_the_route_says(page: Page, server: Server) ->
 def test_a_wrong_key_is_said_and_asked_for_again(page: Page) -> None:
     """With the problem's own words; the key is not kept."""
     open_with_key(page, "wrong")
-    expect(page.get_by_role("alert")).to_contain_text("API key required")
+    expect(page.get_by_role("alert")).to_contain_text("API key not known")
     expect(page.get_by_label("API key")).to_be_visible()
     assert page.evaluate("sessionStorage.length") == 0
 
