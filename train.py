@@ -43,8 +43,8 @@ CONTRACT = Contract(
 )
 
 
-def evaluate(estimator: Any, rows: NDArray[Any], labels: NDArray[Any]) -> Evaluation:
-    """Cross-validate: each row is predicted once, by a clone that was fitted without it."""
+def cross_validate(estimator: Any, rows: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities of each row, by a clone of the estimator that was fitted without it."""
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=42)
     probabilities = np.zeros((len(rows), len(CONTRACT.classes)))
     splits = list(folds.split(rows, labels))
@@ -52,10 +52,15 @@ def evaluate(estimator: Any, rows: NDArray[Any], labels: NDArray[Any]) -> Evalua
         for fitted, held_out in progress:
             fold = clone(estimator).fit(rows[fitted], labels[fitted])
             probabilities[held_out] = fold.predict_proba(rows[held_out])
+    return probabilities
+
+
+def evaluate(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> Evaluation:
+    """How well the cross-validated probabilities do."""
     predicted = probabilities.argmax(axis=1)
     return Evaluation(
         method=f"stratified {FOLDS}-fold cross-validation, shuffled with seed 42",
-        rows=len(rows),
+        rows=len(labels),
         accuracy=accuracy_score(labels, predicted),
         log_loss=log_loss(labels, probabilities),
         confusion_matrix=tuple(map(tuple, confusion_matrix(labels, predicted).tolist())),
@@ -78,13 +83,14 @@ def train(model_dir: Path) -> None:
     estimator.fit(rows, labels)
     try:
         exported = export(estimator, CONTRACT, rows=rows, name=NAME)
-        evaluation = evaluate(estimator, rows, labels)
+        probabilities = cross_validate(estimator, rows, labels)
         content = Content(
             name=NAME,
             contract=CONTRACT,
             versions=tool_versions(),
-            evaluation=evaluation,
-            reference=reference(rows, labels, len(CONTRACT.classes)),
+            evaluation=evaluate(probabilities, labels),
+            # What the service will predict of rows like these, not what they are.
+            reference=reference(rows, probabilities.argmax(axis=1), len(CONTRACT.classes)),
             golden=exported.golden,
         )
         bundle = Bundle.save(model_dir, content, exported.artefacts)

@@ -79,17 +79,19 @@ def random_rows(contract: Contract, rows: NDArray[Any], count: int) -> NDArray[n
     return made
 
 
-def reference(rows: NDArray[Any], labels: NDArray[Any], classes: int) -> Reference:
-    """Histograms of the training rows in about five quantile bins, and rows per class.
+def reference(rows: NDArray[Any], predicted: NDArray[Any], classes: int) -> Reference:
+    """Histograms of the training rows in about five quantile bins, and rows per predicted class.
 
     Args:
         rows: Shape (rows, features).
-        labels: Index of each row's class, shape (rows,).
+        predicted: Index of the class that each row is predicted to have by an estimator which was
+            not fitted on it, shape (rows,). Live predictions are compared with these: compared with
+            the true classes, an estimator that favours one would seem to have drifted at once.
         classes: How many classes there are.
     """
     return Reference(
         features=tuple(_histogram(column) for column in rows.T),
-        classes=tuple(np.bincount(labels, minlength=classes).tolist()),
+        classes=tuple(np.bincount(predicted, minlength=classes).tolist()),
     )
 
 

@@ -121,7 +121,7 @@ def _facts(manifest: Manifest) -> list[Metric]:
     )
     classes = GaugeMetricFamily(
         "iris_reference_predictions",
-        "Training rows, by class.",
+        "Training rows, by the class predicted in cross-validation.",
         labels=("model_version", "class"),
     )
     critical = GaugeMetricFamily(

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import chi2
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
 
 from iris_api.bundle import Bundle
 from iris_api.drift import (
@@ -16,6 +20,7 @@ from iris_api.drift import (
     report,
     threshold,
 )
+from iris_api.export import reference
 from iris_api.manifest import Histogram, Manifest, Reference
 
 REFERENCE = (30, 30, 30, 30, 30)
@@ -100,3 +105,25 @@ def test_a_report_names_what_drifted(manifest: Manifest) -> None:
 def test_bins_have_names(edges: tuple[float, ...], names: list[str]) -> None:
     """Short ones."""
     assert bin_names(edges) == names
+
+
+def test_a_classifier_that_favours_a_class_has_not_drifted() -> None:
+    """Its predictions are compared with its predictions: with true classes it always would."""
+    random = np.random.default_rng(3)
+
+    def drawn(count: int) -> tuple[Any, Any]:
+        labels = (random.random(count) < 0.28).astype(int)
+        return random.normal(labels[:, None] * 0.8, 1.0, (count, 1)), labels
+
+    rows, labels = drawn(1000)
+    predicted = cross_val_predict(LogisticRegression(), rows, labels)
+    estimator = LogisticRegression().fit(rows, labels)
+    verdicts = {"true": 0, "predicted": 0}
+    for name, classes in (("true", labels), ("predicted", predicted)):
+        known = reference(rows, classes, 2)
+        for _ in range(300):
+            live = np.bincount(estimator.predict(drawn(500)[0]), minlength=2).tolist()
+            found = compare(known.classes, live, critical_values(known)[-1])
+            verdicts[name] += found["verdict"] == "drifted"
+    assert verdicts["true"] > 150, "the trap is there"
+    assert verdicts["predicted"] <= 3
