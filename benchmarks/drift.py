@@ -367,8 +367,8 @@ def document(tally: Tally, windows: int, seed: int) -> str:
         is compared with 150 other new rows, drawn for each window; *shipped* with the reference of
         the 150 real ones. *exact* is not rounded; *0.1 cm* is, as flowers are measured. SD is the
         population's standard deviation. Live classes are what the forest of `train.py` predicts,
-        reference classes
-    are predicted too, by cross-validation or a forest that has not seen the rows. Below {LEAST_ROWS} rows a report gives no verdict."""
+        and so are reference classes, by a forest that had not seen the rows. Below {LEAST_ROWS}
+        rows a report gives no verdict."""
     explained = """*report* is any feature or the classes. The last two columns are what a fixed
         limit on the largest PSI would have said."""
     lines = [

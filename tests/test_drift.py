@@ -113,7 +113,7 @@ def test_a_classifier_that_favours_a_class_has_not_drifted() -> None:
 
     def drawn(count: int) -> tuple[Any, Any]:
         labels = (random.random(count) < 0.28).astype(int)
-        return random.normal(labels[:, None] * 0.8, 1.0, (count, 1)), labels
+        return random.normal(labels[:, None] * 0.5, 1.0, (count, 1)), labels
 
     rows, labels = drawn(1000)
     predicted = cross_val_predict(LogisticRegression(), rows, labels)
