@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).parent.parent.parent
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 READY = "curl http://"
 PATIENCE = 30.0
 """Seconds until a server that has not started, or not stopped, is a failure."""
@@ -148,6 +150,53 @@ def start(
 def server(start: Callable[..., Server]) -> Server:
     """One server for all tests that do it no harm."""
     return start()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def nginx(
+    needs: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., str]]:
+    """Start a real nginx with deploy/nginx.conf, or parts replaced; gives its URL."""
+    program = needs("nginx")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def nginx(backend: int, **changes: str) -> str:
+        directory: Path = tmp_path_factory.mktemp("nginx")
+        directory.chmod(0o755)
+        port = free_port()
+        site = (ROOT / "deploy" / "nginx.conf").read_text()
+        ports = {
+            "listen 80;": f"listen 127.0.0.1:{port};",
+            "127.0.0.1:8000": f"127.0.0.1:{backend}",
+        }
+        for there, instead in (ports | changes).items():
+            assert there in site
+            site = site.replace(there, instead)
+        temporary = "\n".join(f"{name}_temp_path {directory}/{name};" for name in TEMPORARY)
+        (directory / "nginx.conf").write_text(
+            f"user root; daemon off; pid {directory}/pid; error_log {directory}/error.log;\n"
+            "worker_rlimit_nofile 20000; events { worker_connections 8000; }\n"
+            f"http {{ access_log off; {temporary}\n{site} }}"
+        )
+        started.append(subprocess.Popen([program, "-c", f"{directory}/nginx.conf"]))
+        wait_for(lambda: listens(port), "nginx")
+        return f"http://127.0.0.1:{port}"
+
+    yield nginx
+    for process in started:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -14,58 +14,15 @@ import requests
 from iris_api.exchange import STAMP
 from tests.conftest import FLOWER
 
-from .conftest import PATIENCE, ROOT, wait_for
+from .conftest import PATIENCE, ROOT, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from .conftest import Server
 
 pytestmark = pytest.mark.system
-
-PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="module")
-def nginx(
-    needs: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[int], str]]:
-    """Start a real nginx with deploy/nginx.conf in front of a port; gives its URL."""
-    program = needs("nginx")
-    started: list[subprocess.Popen[bytes]] = []
-
-    def nginx(backend: int) -> str:
-        directory: Path = tmp_path_factory.mktemp("nginx")
-        directory.chmod(0o755)
-        port = free_port()
-        site = (ROOT / "deploy" / "nginx.conf").read_text()
-        site = re.sub(r"listen 80;", f"listen 127.0.0.1:{port};", site)
-        site = re.sub(r"server 127.0.0.1:8000;", f"server 127.0.0.1:{backend};", site)
-        temporary = "\n".join(f"{name}_temp_path {directory}/{name};" for name in PATHS)
-        (directory / "nginx.conf").write_text(
-            f"user root; daemon off; pid {directory}/pid; error_log {directory}/error.log;\n"
-            f"events {{}}\nhttp {{ access_log off; {temporary}\n{site} }}"
-        )
-        started.append(subprocess.Popen([program, "-c", f"{directory}/nginx.conf"]))
-        wait_for(lambda: listens(port), "nginx")
-        return f"http://127.0.0.1:{port}"
-
-    yield nginx
-    for process in started:
-        process.terminate()
-        process.wait()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_service_answers_behind_nginx(nginx: Callable[[int], str], server: Server) -> None:
@@ -109,9 +66,61 @@ def test_nginxs_own_refusals_are_problems_too(
     check_problem(answer, status)
 
 
-def test_a_service_that_is_down_is_a_502_problem(nginx: Callable[[int], str]) -> None:
-    """The shape stays while the service is away."""
-    check_problem(requests.get(f"{nginx(free_port())}/health", timeout=9), 502)
+@pytest.mark.parametrize("path", ["/v1/predict", "/health"])
+def test_a_service_that_is_down_is_a_503_problem(nginx: Callable[[int], str], path: str) -> None:
+    """The shape stays while the service is away, and a client knows to try again."""
+    answer = requests.get(nginx(free_port()) + path, timeout=9)
+    check_problem(answer, 503)
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_more_than_one_caller_may_ask_for_is_refused(
+    nginx: Callable[..., str], server: Server
+) -> None:
+    """By its key and by its address; others are answered, and a moment later it is too."""
+    url = nginx(server.port, **{"rate=2000r/s": "rate=5r/s", "burst=2000": "burst=5"})
+    answers = [requests.get(f"{url}/health", timeout=9) for _ in range(20)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert 5 <= len(refused) <= 15
+    check_problem(refused[0], 429)
+    assert refused[0].headers["Retry-After"] == "1"
+    time.sleep(0.4)
+    assert requests.get(f"{url}/health", timeout=9).status_code == 200
+    url = nginx(
+        server.port,
+        **{"iris_key:10m rate=2000r/s": "iris_key:10m rate=1r/m", "key burst=2000": "key burst=1"},
+    )
+    of = [requests.get(f"{url}/v1/model", headers={"X-API-Key": k}, timeout=9) for k in "aaabbb"]
+    assert [answer.status_code for answer in of] == [401, 401, 429] * 2
+
+
+def test_with_a_certificate_it_speaks_tls_and_nothing_else(
+    nginx: Callable[..., str], server: Server, tmp_path: Path
+) -> None:
+    """By the lines in deploy/nginx-tls.conf; a key that came in the clear is not used."""
+    certificate, key = tmp_path / "iris-api.pem", tmp_path / "iris-api.key"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    files = [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-out",
+        str(certificate),
+        "-keyout",
+        str(key),
+    ]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    port = free_port()
+    tls = (ROOT / "deploy" / "nginx-tls.conf").read_text()
+    tls = tls.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
+    tls = re.sub(r"/etc/ssl/\w+/", f"{tmp_path}/", tls)
+    url = nginx(server.port, **{"include /etc/nginx/iris-api-tls*.conf;": tls})
+    with requests.Session() as session:
+        session.headers.update(server.headers)
+        session.verify = str(certificate)
+        answer = session.post(f"https://127.0.0.1:{port}/v1/predict", json=FLOWER, timeout=9)
+        assert answer.json()["prediction"] == "virginica"
+        assert "max-age" in answer.headers["Strict-Transport-Security"]
+        check_problem(session.post(f"{url}/v1/predict", json=FLOWER, timeout=9), 403)
 
 
 def check_problem(answer: requests.Response, status: int) -> None:
