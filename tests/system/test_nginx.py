@@ -116,7 +116,7 @@ def test_with_a_certificate_it_speaks_tls_and_nothing_else(
     url = nginx(server.port, **{"include /etc/nginx/iris-api-tls*.conf;": tls})
     with requests.Session() as session:
         session.headers.update(server.headers)
-        session.verify = str(certificate)
+        session.verify, session.trust_env = str(certificate), False
         answer = session.post(f"https://127.0.0.1:{port}/v1/predict", json=FLOWER, timeout=9)
         assert answer.json()["prediction"] == "virginica"
         assert "max-age" in answer.headers["Strict-Transport-Security"]
