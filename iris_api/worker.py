@@ -19,7 +19,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import ThreadWorker
 
-from .connection import MOST_SECONDS_TO_SEND, NOTHING_YET, Connection
+from .connection import LARGEST_LOOK, MOST_SECONDS_TO_SEND, NOTHING_YET, Connection
 from .lines import STDOUT
 
 SECONDS_TO_FINISH = 0.01
@@ -128,7 +128,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Whether another request can follow: not after a body that is not there to its end."""
         try:
-            return keepalive and conn.parser.finish_body(time.monotonic() + SECONDS_TO_FINISH)
+            # Not by a deadline, which has passed at once where this thread has to wait its turn.
+            conn.sock.settimeout(SECONDS_TO_FINISH)
+            return keepalive and conn.parser.finish_body(max_bytes=LARGEST_LOOK)
         except ParseException:  # It has its answer; Gunicorn would send a second one.
             return False
 

@@ -99,7 +99,7 @@ def gunicorn(
     """Start Gunicorn as the README says, with its output in a file."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", app],
+            [Path(sys.executable).with_name("gunicorn"), app],
             cwd=cwd,
             env=environment(**settings),
             stdout=output,

@@ -1,0 +1,247 @@
+"""Whatever an operator does to it, no request is lost: under load, every answer checked."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iris_api.bundle import Bundle
+from tests.conftest import reseal
+
+from .conftest import ROOT, environment, wait_for
+from .load import Load, capacity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Server
+
+pytestmark = pytest.mark.system
+
+STEADY = 20.0 if os.environ.get("CI") else 5.0
+"""Seconds of load for each thing that is done to the server."""
+SHARE = 0.5
+"""Of what the server can do."""
+
+
+@pytest.fixture(params=["straight", "nginx"])
+def url_of(request: pytest.FixtureRequest, nginx: Callable[..., str]) -> Callable[[Server], str]:
+    """Where clients find a server: itself, or nginx before it."""
+    if request.param == "straight":
+        return lambda server: server.url
+    return lambda server: nginx(server.port)
+
+
+def under(url: str, server: Server) -> Load:
+    """A load of half of what there can be."""
+    return Load(url, server.headers, rate=SHARE * capacity(url, server.headers))
+
+
+def check(load: Load) -> None:
+    """Every request had its right answer, and there were many."""
+    assert not load.faults, f"{len(load.faults)} of {len(load.answers)}: {load.faults[:5]}"
+    assert len(load.answers) > STEADY * 20
+
+
+def test_a_stop_answers_all_that_came(
+    start: Callable[..., Server], url_of: Callable[[Server], str]
+) -> None:
+    """Readiness says 503 first; who sends on until then, and a moment longer, is answered."""
+    server = start(IRIS_DRAIN_SECONDS="2")
+    url = url_of(server)
+    told: list[float] = []
+
+    def balancer_knows() -> bool:
+        """It asks every 100 ms, and sends nothing more when it has been told."""
+        return bool(told) and time.monotonic() - told[0] > 0.1
+
+    load = under(url, server)
+    load.stops = balancer_knows
+    with load:
+        time.sleep(STEADY)
+        asked = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.ask("GET", "/health/ready")[0] == 503, "the drain")
+        told.append(time.monotonic())
+        assert told[0] - asked < 0.5
+        assert server.ask("GET", "/health/live")[0] == 200
+        assert server.predicts(), "draining is not refusing"
+        assert server.process.wait(20) == 0
+    assert time.monotonic() - asked < 2 + 8
+    check(load)
+
+
+def test_idle_clients_do_not_hold_up_a_stop(start: Callable[..., Server]) -> None:
+    """Neither kept-alive nor silent connections; and then nothing listens."""
+    server = start(IRIS_DRAIN_SECONDS="0")
+    kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    kept.request("GET", "/health")
+    assert kept.getresponse().read()
+    with socket.create_connection(("127.0.0.1", server.port)):
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 4
+    kept.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_a_reload_loses_nothing(
+    start: Callable[..., Server], url_of: Callable[[Server], str]
+) -> None:
+    """New workers take over from old ones, again and again."""
+    server = start()
+    with under(url_of(server), server) as load:
+        until = time.monotonic() + STEADY
+        while time.monotonic() < until:
+            before = set(server.workers())
+            server.process.send_signal(signal.SIGHUP)
+            wait_for(partial(replaced, server, before), "other workers")
+    check(load)
+    server.stop()
+
+
+def replaced(server: Server, before: set[int]) -> bool:
+    return not before & set(server.workers())
+
+
+def test_workers_that_are_recycled_lose_nothing(
+    start: Callable[..., Server], url_of: Callable[[Server], str]
+) -> None:
+    """Each serves a few hundred requests and makes room for another."""
+    server = start(GUNICORN_CMD_ARGS="--max-requests 200 --max-requests-jitter 100")
+    first = set(server.workers())
+    with under(url_of(server), server) as load:
+        time.sleep(STEADY)
+    check(load)
+    assert not first & set(server.workers())
+    server.stop()
+
+
+def test_a_server_that_replaces_another_loses_nothing(
+    start: Callable[..., Server], url_of: Callable[[Server], str], tmp_path: Path
+) -> None:
+    """The new one is ready before the old one is told to leave, and never says that it is not."""
+    pid = tmp_path / "pid"
+    server = start(GUNICORN_CMD_ARGS=f"--pid {pid}")
+    url = url_of(server)
+    with under(url, server) as load:
+        time.sleep(STEADY / 2)
+        server.process.send_signal(signal.SIGUSR2)
+        successor = tmp_path / "pid.2"
+        wait_for(lambda: successor.exists() and successor.read_text(), "the successor")
+        new = int(successor.read_text())
+        wait_for(lambda: len(children(new)) == 2, "its workers")
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        while server.process.poll() is None:
+            assert server.ask("GET", "/health/ready")[0] == 200
+            time.sleep(0.02)
+        assert server.process.returncode == 0
+        time.sleep(STEADY / 2)
+    check(load)
+    os.kill(new, signal.SIGTERM)
+    wait_for(lambda: not Path(f"/proc/{new}").exists(), "its end")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_swap_of_the_model_loses_nothing(
+    start: Callable[..., Server], url_of: Callable[[Server], str], model_dir: Path, tmp_path: Path
+) -> None:
+    """By the commands; every worker has the other version within two seconds of it."""
+    other = reseal(shutil.copytree(model_dir, tmp_path / "other"), name="other").manifest.version
+    old = Bundle.load(model_dir).manifest.version
+    server = start(IRIS_MODEL_DIR=str(model_dir))
+    swapped: list[tuple[float, str]] = []
+    with under(url_of(server), server) as load:
+        until = time.monotonic() + STEADY
+        model(model_dir, "activate", str(tmp_path / "other"))
+        swapped.append((time.monotonic(), other))
+        while time.monotonic() < until:
+            time.sleep(2.5)
+            model(model_dir, "rollback")
+            swapped.append((time.monotonic(), old if swapped[-1][1] == other else other))
+        time.sleep(2.5)
+    check(load)
+    for (began, version), (ended, _) in zip(
+        swapped, [*swapped[1:], (time.monotonic(), "")], strict=True
+    ):
+        between = [a.version for a in load.answers if began + 2 < a.sent < ended - 1.5]
+        assert set(between) <= {version}
+    assert {answer.version for answer in load.answers} == {old, other}
+    assert server.said.count('"event":"model activated"') == len(swapped)
+    server.stop()
+
+
+def model(directory: Path, *command: str) -> None:
+    """`flask --app wsgi model ...`, as an operator runs it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "model", *command],
+        cwd=ROOT,
+        env=environment(IRIS_MODEL_DIR=str(directory)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_rotation_of_the_log_loses_nothing(
+    start: Callable[..., Server], url_of: Callable[[Server], str]
+) -> None:
+    """Gunicorn reopens its files at SIGUSR1; ours is stdout, and its reader rotates."""
+    server = start()
+    with under(url_of(server), server) as load:
+        until = time.monotonic() + STEADY
+        while time.monotonic() < until:
+            server.process.send_signal(signal.SIGUSR1)
+            time.sleep(0.2)
+    check(load)
+    assert server.said.count('"route":"/v1/predict"') >= len(load.answers)
+    server.stop()
+
+
+def test_a_killed_worker_loses_what_it_held_and_no_more(start: Callable[..., Server]) -> None:
+    """The next requests are answered within a second."""
+    server = start()
+    with under(server.url, server) as load:
+        for _ in range(3):
+            time.sleep(STEADY / 4)
+            os.kill(server.workers()[0], signal.SIGKILL)
+            time.sleep(0.05)
+            began = time.monotonic()
+            assert server.predicts()
+            assert time.monotonic() - began < 1
+        time.sleep(1)
+    assert len(load.faults) <= 3 * 12, "at most one for each client and kill"
+    assert all("connection" in fault for fault in load.faults)
+    quiet = [a for a in load.answers if not a.fault]
+    assert len(quiet) > STEADY * 20
+    server.stop()
+
+
+def test_a_worker_that_is_stuck_is_replaced(start: Callable[..., Server]) -> None:
+    """Though only a thread of it is, in a call that never comes back; the other one serves on."""
+    server = start("tests.system.stuck:app", GUNICORN_CMD_ARGS="--timeout 3")
+    before = set(server.workers())
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(lambda: before != set(server.workers()), "a worker's end")
+        wait_for(lambda: len(server.workers()) == 2, "its successor")
+    assert all(server.predicts() for _ in range(8))
+    assert "WORKER TIMEOUT" in server.said
+    server.stop()
