@@ -20,6 +20,7 @@ MOST_BYTES_TO_DRAIN = 128 * 1024 * 1024
 """Of a body that was refused, before its client closes."""
 LARGEST_LOOK = 64 * 1024
 """Bytes of a request that the main loop waits for; a thread waits for what is larger."""
+PROBE = b"GET /health"
 DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*(\d{1,9})", re.IGNORECASE)
 OTHERWISE = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
 """Of a body that is sent when the client was told to go on, or of a length that is not declared."""
@@ -32,6 +33,8 @@ class Connection(TConn):  # type: ignore[misc]
     """When its last request was there for a thread."""
     seen = 0
     """Bytes of it that were there at the last look."""
+    probe = False
+    """Whether it asks for the service's health, and so is not to wait behind predictions."""
     left = MOST_BYTES_TO_DRAIN
 
     def __init__(self, *arguments: Any, linger: Callable[[Self], None]) -> None:
@@ -48,6 +51,7 @@ class Connection(TConn):  # type: ignore[misc]
             there = self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
         except OSError as error:
             return error.errno not in NOTHING_YET
+        self.probe = there.startswith(PROBE)
         needed = _length_of_request(there)
         ended = len(there) <= self.seen
         if needed <= len(there) or needed > LARGEST_LOOK or ended:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -45,6 +46,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Hold the requests' log lines: the main loop below writes them."""
         self._at_work: dict[Connection, float] = {}
+        self._for_probes = ThreadPoolExecutor(1)
         STDOUT.hold()
         super().init_process()
 
@@ -112,9 +114,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         self.pending_conns.append(conn)
 
     def enqueue_req(self, conn: Connection) -> None:
-        """Have a thread answer it."""
+        """Have a thread answer it; probes have one of their own, and pass the queue."""
         conn.ready = time.monotonic()
-        super().enqueue_req(conn)
+        pool = self._for_probes if conn.probe else self.tpool
+        answered = pool.submit(self.handle, conn)
+        answered.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
 
     def handle(self, conn: Connection) -> Any:
         """Answer a request, on a thread that is known to be at it."""

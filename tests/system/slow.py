@@ -1,0 +1,25 @@
+"""The application on a model that takes 50 ms, so that it can be overloaded from one machine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from iris_api.inference import OnnxPredictor
+from wsgi import app
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SECONDS = 0.05
+
+
+def _slowly(
+    self: OnnxPredictor, rows: NDArray[Any], predict: Any = OnnxPredictor.probabilities
+) -> Any:
+    time.sleep(SECONDS)
+    return predict(self, rows)
+
+
+OnnxPredictor.probabilities = _slowly  # type: ignore[method-assign]
+__all__ = ["app"]

@@ -1,0 +1,222 @@
+"""More than it can do: what is taken is answered in time, what is not is told so at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import FLOWER
+
+from .conftest import ROOT
+from .slow import SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .conftest import Server
+
+pytestmark = pytest.mark.system
+
+STEADY = 30.0 if os.environ.get("CI") else 6.0
+WORKERS, THREADS = 2, 4
+CAPACITY = WORKERS * THREADS / SECONDS
+"""Requests a second: each holds a thread for so long."""
+QUEUE = 1.0
+"""IRIS_MAX_QUEUE_MS, in seconds."""
+RATES = {"rate=2000r/s": "rate=1000000r/s"}
+"""All of the load has one address and one key."""
+
+
+@dataclass
+class Crowd:
+    """Clients that ask again as soon as they are answered, refused or not."""
+
+    url: str
+    headers: Mapping[str, str]
+    clients: int
+    pause: float = 0.0
+    """Seconds that a client waits after it was refused."""
+    taken: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+
+    def __enter__(self) -> Self:
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(self.clients)]
+        self._began = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self._began
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def times_capacity(self) -> float:
+        """How much they asked for, of what the server can do."""
+        return (len(self.taken) + len(self.refused)) / self.seconds / CAPACITY
+
+    def _ask(self) -> None:
+        address = urlsplit(self.url)
+        body = json.dumps(FLOWER)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
+        while not self._end.is_set():
+            began = time.monotonic()
+            try:
+                connection.request("POST", "/v1/predict", body, dict(self.headers))
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+            except (OSError, http.client.HTTPException) as error:
+                self.other[repr(error)] += 1
+                connection.close()
+                continue
+            took = time.monotonic() - began
+            if response.status == 200 and answer["prediction"] == "virginica":
+                self.taken.append(took)
+            elif response.status == 503 and response.headers["Retry-After"] == "1":
+                assert answer["status"] == 503
+                self.refused.append(took)
+                self._end.wait(self.pause)
+            else:
+                self.other[f"{response.status} {answer}"] += 1
+        connection.close()
+
+
+def report(text: str) -> None:
+    """Figures for who runs it with -s."""
+    sys.stdout.write(f"\n{text}\n")
+
+
+def p99(times: list[float]) -> float:
+    return sorted(times)[int(0.99 * (len(times) - 1))]
+
+
+def resident_mebibytes(server: Server) -> float:
+    total = 0.0
+    for pid in [server.process.pid, *server.workers()]:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
+    return total / 1024
+
+
+def probe(server: Server, url: str, enough: threading.Event) -> list[float]:
+    """Times of probes, straight and through nginx, until it is enough."""
+    times = []
+    while not enough.wait(0.1):
+        for base in (server.url, url):
+            address = urlsplit(base)
+            for path in ("/health/live", "/health/ready"):
+                began = time.monotonic()
+                connection = http.client.HTTPConnection(address.hostname or "", address.port)
+                connection.request("GET", path)
+                assert connection.getresponse().status == 200
+                connection.close()
+                times.append(time.monotonic() - began)
+    return times
+
+
+# Refusals come back in a millisecond: a few hundred clients that wait a little offer that much.
+@pytest.mark.parametrize(("times", "clients", "pause"), [(5, 200, 0.08), (20, 300, 0.04)])
+def test_an_overload_is_refused_and_goes_by(
+    start: Callable[..., Server], nginx: Callable[..., str], times: int, clients: int, pause: float
+) -> None:
+    """What is taken keeps its time, probes answer, memory stays, and soon it is as before."""
+    server = start("tests.system.slow:app", WEB_CONCURRENCY=str(WORKERS))
+    url = nginx(server.port, **RATES)
+    with Crowd(url, server.headers, clients=4) as before:
+        time.sleep(2)
+    memory = resident_mebibytes(server)
+    enough, probes = threading.Event(), list[float]()
+    prober = threading.Thread(target=lambda: probes.extend(probe(server, url, enough)))
+    prober.start()
+    with Crowd(url, server.headers, clients, pause) as crowd:
+        time.sleep(STEADY)
+    enough.set()
+    prober.join()
+    time.sleep(5)
+    with Crowd(url, server.headers, clients=4) as after:
+        time.sleep(2)
+    report(
+        f"offered {crowd.times_capacity:.1f} times the capacity; taken {len(crowd.taken)}, "
+        f"p99 {p99(crowd.taken):.3f} s; refused {len(crowd.refused)}, "
+        f"median {statistics.median(crowd.refused):.4f} s, p99 {p99(crowd.refused):.3f} s; "
+        f"probes {len(probes)}, slowest {max(probes):.3f} s; memory {memory:.0f} MiB, then "
+        f"{resident_mebibytes(server):.0f}; median before {statistics.median(before.taken):.4f} s, "
+        f"after {statistics.median(after.taken):.4f} s"
+    )
+    assert not crowd.other
+    assert crowd.times_capacity > times * 0.7, "the clients share the machine with the server"
+    assert len(crowd.taken) > 0.5 * CAPACITY * STEADY
+    assert p99(crowd.taken) <= 1.5 * QUEUE
+    assert statistics.median(crowd.refused) < 0.1
+    assert max(probes) < 0.5
+    assert resident_mebibytes(server) < memory * 1.2 + 10
+    assert statistics.median(after.taken) < 1.5 * statistics.median(before.taken)
+    server.stop()
+
+
+def test_straight_to_it_what_waited_too_long_is_refused(start: Callable[..., Server]) -> None:
+    """Without a proxy to stop them, all wait; none for much longer than is allowed."""
+    server = start("tests.system.slow:app", WEB_CONCURRENCY="1", IRIS_MAX_QUEUE_MS="300")
+    with Crowd(server.url, server.headers, clients=100, pause=0.2) as crowd:
+        time.sleep(4)
+    assert not crowd.other
+    assert crowd.refused
+    assert p99(crowd.taken) <= 1.5 * 0.3
+    server.stop()
+
+
+SLOW = 500
+
+
+def test_slow_clients_leave_the_others_alone(
+    start: Callable[..., Server], nginx: Callable[..., str]
+) -> None:
+    """500 that send a byte a second, stall in their bodies, or closed one half, through nginx."""
+    server = start()
+    url = nginx(server.port, **RATES)
+    quiet, crowded = [], []
+    for _ in range(3):
+        quiet.append(p99_of_a_few(url, server))
+        with slow_clients(urlsplit(url).port or 0, server.headers["X-API-Key"]):
+            crowded.append(p99_of_a_few(url, server))
+    alone, beside = statistics.median(quiet), statistics.median(crowded)
+    report(f"p99 {alone:.4f} s alone, {beside:.4f} s beside {SLOW} slow clients")
+    assert beside < 2 * alone
+    server.stop()
+
+
+def p99_of_a_few(url: str, server: Server) -> float:
+    """Of clients that have all their answers."""
+    with Crowd(url, server.headers, clients=4) as few:
+        time.sleep(STEADY / 6)
+    assert not few.other
+    assert not few.refused
+    return p99(few.taken)
+
+
+@contextmanager
+def slow_clients(port: int, key: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "tests.system.dripping", str(port), str(SLOW), key]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        yield
+        process.kill()
