@@ -152,6 +152,15 @@ def server(start: Callable[..., Server]) -> Server:
     return start()
 
 
+def pss_mebibytes(server: Server) -> float:
+    """Memory of a server's processes, what they share divided among them."""
+    total = 0
+    for pid in [server.process.pid, *server.workers()]:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
+    return total / 1024
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]

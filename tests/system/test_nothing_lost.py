@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ import pytest
 from iris_api.bundle import Bundle
 from tests.conftest import reseal
 
-from .conftest import ROOT, environment, wait_for
+from .conftest import ROOT, environment, pss_mebibytes, wait_for
 from .load import Load, capacity
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.system
 
 STEADY = 20.0 if os.environ.get("CI") else 5.0
 """Seconds of load for each thing that is done to the server."""
+SWAPS = 100 if os.environ.get("CI") else 20
 SHARE = 0.5
 """Of what the server can do."""
 
@@ -184,6 +187,68 @@ def test_a_swap_of_the_model_loses_nothing(
         assert set(between) <= {version}
     assert {answer.version for answer in load.answers} == {old, other}
     assert server.said.count('"event":"model activated"') == len(swapped)
+    server.stop()
+
+
+def test_a_hundred_swaps_in_a_row_leave_nothing_behind(
+    start: Callable[..., Server], model_dir: Path, tmp_path: Path
+) -> None:
+    """Under load: no failure, no growth of memory, and all of them were taken up."""
+    old = Bundle.load(model_dir)
+    other = reseal(shutil.copytree(model_dir, tmp_path / "other"), name="other")
+    kept = Bundle.load(shutil.copytree(model_dir, tmp_path / "kept"))
+    assert kept.manifest == old.manifest
+    server = start(IRIS_MODEL_DIR=str(model_dir))
+    memory = []
+    with Load(server.url, server.headers, rate=50) as load:
+        for number in range(SWAPS):
+            bundle = (other, kept)[number % 2]
+            began = time.monotonic()
+            bundle.activate(model_dir)
+            wait_for(partial(serves, server, bundle.manifest.version), "its version")
+            assert time.monotonic() - began < 2
+            memory.append(pss_mebibytes(server))
+    assert not load.faults, load.faults[:5]
+    assert server.said.count('"event":"model activated"') == SWAPS
+    assert statistics.median(memory[-5:]) < statistics.median(memory[5:10]) * 1.05
+    server.stop()
+
+
+def serves(server: Server, version: str) -> bool:
+    """Whether every worker has it, as far as a dozen new connections tell."""
+    answers = [json.loads(server.ask("GET", "/v1/model")[2]) for _ in range(12)]
+    return {answer["version"] for answer in answers} == {version}
+
+
+@pytest.mark.parametrize("harm", ["half written", "gone"])
+def test_a_bundle_that_breaks_is_told_and_serves_on(
+    start: Callable[..., Server], model_dir: Path, tmp_path: Path, harm: str
+) -> None:
+    """While it is read and after; also workers that start then have the one before."""
+    other = reseal(shutil.copytree(model_dir, tmp_path / "other"), name="other")
+    server = start(IRIS_MODEL_DIR=str(model_dir))
+    other.activate(model_dir)
+    wait_for(partial(serves, server, other.manifest.version), "its version")
+    with Load(server.url, server.headers, rate=50) as load:
+        if harm == "gone":
+            shutil.rmtree(model_dir)
+        else:
+            artefact = model_dir / other.manifest.served.path
+            whole = artefact.read_bytes()
+            for size in range(0, len(whole), len(whole) // 20):
+                artefact.write_bytes(whole[:size])
+                time.sleep(0.05)
+        wait_for(lambda: "model refused" in server.said, "the line")
+        os.kill(server.workers()[0], signal.SIGKILL)
+        wait_for(lambda: len(server.workers()) == 2, "its successor")
+        time.sleep(1)
+        assert serves(server, other.manifest.version)
+    assert {answer.version for answer in load.answers if not answer.fault} == {
+        other.manifest.version
+    }
+    assert server.said.count("model refused") == 1
+    scraped = server.ask("GET", "/metrics")[2].decode()
+    assert 'iris_model_swaps_total{outcome="refused"} 1.0' in scraped
     server.stop()
 
 

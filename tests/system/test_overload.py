@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ import pytest
 
 from tests.conftest import FLOWER
 
-from .conftest import ROOT
+from .conftest import ROOT, pss_mebibytes
 from .slow import SECONDS
 
 if TYPE_CHECKING:
@@ -108,14 +107,6 @@ def p99(times: list[float]) -> float:
     return sorted(times)[int(0.99 * (len(times) - 1))]
 
 
-def resident_mebibytes(server: Server) -> float:
-    total = 0.0
-    for pid in [server.process.pid, *server.workers()]:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
-    return total / 1024
-
-
 def probe(server: Server, url: str, enough: threading.Event) -> list[float]:
     """Times of probes, straight and through nginx, until it is enough."""
     times = []
@@ -142,7 +133,7 @@ def test_an_overload_is_refused_and_goes_by(
     url = nginx(server.port, **RATES)
     with Crowd(url, server.headers, clients=4) as before:
         time.sleep(2)
-    memory = resident_mebibytes(server)
+    memory = pss_mebibytes(server)
     enough, probes = threading.Event(), list[float]()
     prober = threading.Thread(target=lambda: probes.extend(probe(server, url, enough)))
     prober.start()
@@ -158,7 +149,7 @@ def test_an_overload_is_refused_and_goes_by(
         f"p99 {p99(crowd.taken):.3f} s; refused {len(crowd.refused)}, "
         f"median {statistics.median(crowd.refused):.4f} s, p99 {p99(crowd.refused):.3f} s; "
         f"probes {len(probes)}, slowest {max(probes):.3f} s; memory {memory:.0f} MiB, then "
-        f"{resident_mebibytes(server):.0f}; median before {statistics.median(before.taken):.4f} s, "
+        f"{pss_mebibytes(server):.0f}; median before {statistics.median(before.taken):.4f} s, "
         f"after {statistics.median(after.taken):.4f} s"
     )
     assert not crowd.other
@@ -167,7 +158,7 @@ def test_an_overload_is_refused_and_goes_by(
     assert p99(crowd.taken) <= 1.5 * QUEUE
     assert statistics.median(crowd.refused) < 0.1
     assert max(probes) < 0.5
-    assert resident_mebibytes(server) < memory * 1.2 + 10
+    assert pss_mebibytes(server) < memory * 1.2 + 10
     assert statistics.median(after.taken) < 1.5 * statistics.median(before.taken)
     server.stop()
 
