@@ -210,7 +210,9 @@ def test_a_hundred_swaps_in_a_row_leave_nothing_behind(
             memory.append(pss_mebibytes(server))
     assert not load.faults, load.faults[:5]
     assert server.said.count('"event":"model activated"') == SWAPS
-    assert statistics.median(memory[-5:]) < statistics.median(memory[5:10]) * 1.05
+    # Each swap that leaked its model would add a mebibyte; what threads warm up is a few in all.
+    early, late = memory[SWAPS // 5 : SWAPS // 2], memory[-SWAPS // 5 :]
+    assert statistics.median(late) < statistics.median(early) * 1.1
     server.stop()
 
 
