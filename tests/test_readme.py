@@ -94,5 +94,5 @@ def test_the_commands_are_targets_and_the_files_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
         assert f"\n{target}:" in makefile
-    for name in ("deploy/nginx.conf", "CONTRIBUTING.md", "Dockerfile", "train.py"):
+    for name in ("deploy/README.md", "CONTRIBUTING.md", "Dockerfile", "train.py"):
         assert (ROOT / name).is_file()

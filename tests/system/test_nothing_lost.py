@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-STEADY = 20.0 if os.environ.get("CI") else 5.0
+STEADY = 20.0 if os.environ.get("CI") else 3.0
 """Seconds of load for each thing that is done to the server."""
 SWAPS = 100 if os.environ.get("CI") else 20
 SHARE = 0.5

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-STEADY = 30.0 if os.environ.get("CI") else 6.0
+STEADY = 30.0 if os.environ.get("CI") else 5.0
 WORKERS, THREADS = 2, 4
 CAPACITY = WORKERS * THREADS / SECONDS
 """Requests a second: each holds a thread for so long."""

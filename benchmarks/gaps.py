@@ -1,0 +1,71 @@
+"""Clients of nginx that pause about as long as connections are kept: `python -m benchmarks.gaps`.
+
+nginx may send a request on a connection that the server behind it is just closing, and answer 502
+to a POST, which it does not send twice. The pauses here lie around Gunicorn's keep-alive timeout,
+which is set to one second so that there are many of them in a short time.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from .contenders import KEY, ONE_ROW, ROOT, behind_nginx, ours
+
+KEPT_SECONDS = 1.0
+
+
+@click.command()
+@click.option("--requests", default=100_000, show_default=True)
+@click.option("--clients", default=400, show_default=True)
+def gaps(requests: int, clients: int) -> None:
+    """Count the answers to so many requests with pauses of 0.9 to 1.1 s between them, by status."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as work:
+        service = ours(ROOT / "model")
+        service.environment["GUNICORN_CMD_ARGS"] = f"--keep-alive {KEPT_SECONDS:.0f}"
+        server = behind_nginx(service, Path(work))
+        server.start()
+        statuses: Counter[str] = Counter()
+        try:
+            each = requests // clients
+            threads = [
+                threading.Thread(target=_ask, args=(server.port, each, statuses))
+                for _ in range(clients)
+            ]
+            began = time.monotonic()
+            for thread in threads:
+                thread.start()
+            with click.progressbar(length=requests, label="Pausing and asking") as progress:
+                while any(thread.is_alive() for thread in threads):
+                    progress.update(statuses.total() - progress.pos)
+                    time.sleep(1)
+        finally:
+            server.stop()
+    click.echo(f"{dict(statuses)} in {time.monotonic() - began:.0f} s, {clients} clients")
+
+
+def _ask(port: int, count: int, statuses: Counter[str]) -> None:
+    headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    for _ in range(count):
+        try:
+            connection.request("POST", "/v1/predict", ONE_ROW, headers)
+            response = connection.getresponse()
+            response.read()
+            statuses[str(response.status)] += 1
+        except (OSError, http.client.HTTPException) as error:
+            statuses[repr(error)] += 1
+            connection.close()
+        time.sleep(KEPT_SECONDS * random.uniform(0.9, 1.1))
+    connection.close()
+
+
+if __name__ == "__main__":
+    gaps()
