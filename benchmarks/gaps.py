@@ -1,8 +1,9 @@
 """Clients of nginx that pause about as long as connections are kept: `python -m benchmarks.gaps`.
 
-nginx may send a request on a connection that the server behind it is just closing, and answer 502
-to a POST, which it does not send twice. The pauses here lie around Gunicorn's keep-alive timeout,
-which is set to one second so that there are many of them in a short time.
+nginx may send a request on a connection that the server behind it is just closing, and then has no
+answer to a POST, which it does not send twice: 503 by `deploy/nginx.conf`, 502 by default. The
+pauses here lie around Gunicorn's keep-alive timeout, which is set to one second so that there are
+many of them in a short time.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def gaps(requests: int, clients: int) -> None:
 def _ask(port: int, count: int, statuses: Counter[str]) -> None:
     headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    time.sleep(KEPT_SECONDS * random.random())  # noqa: S311  # All at once would be more than max_conns.
     for _ in range(count):
         try:
             connection.request("POST", "/v1/predict", ONE_ROW, headers)
@@ -63,7 +65,7 @@ def _ask(port: int, count: int, statuses: Counter[str]) -> None:
         except (OSError, http.client.HTTPException) as error:
             statuses[repr(error)] += 1
             connection.close()
-        time.sleep(KEPT_SECONDS * random.uniform(0.9, 1.1))
+        time.sleep(KEPT_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
     connection.close()
 
 
