@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 
 from .bundle import Bundle
 from .commands import OneLineErrors, OperatorGroup
-from .drift import bin_names, report
+from .drift import report
 from .exceptions import SettingsError
 from .keys import KeyFile
 from .slots import counted, lives, path_for, started
@@ -90,20 +90,21 @@ def drift() -> None:
         raise SettingsError(f"{told} of {settings.model_dir}: its log says why") from error
     found = report(manifest, live_counts(counted(path), manifest), since)
     click.echo(
-        f"{found['verdict']}: {found['rows']:,} rows since {found['since']}, model {manifest.name} "
-        f"{manifest.version}\n\nIn percent: ░ training rows, █ live rows"
+        f"{found['verdict']}: {found['rows']:,} rows ({found['rows_needed']} are needed) since "
+        f"{found['since']}, model {manifest.name} {manifest.version}\n\n"
+        "In percent: ░ training rows, █ live rows. PSI over its limit is drift."
     )
     for feature in found["features"]:
         title = (
             f"{feature['feature']} ({feature['unit']})" if feature["unit"] else feature["feature"]
         )
-        _show(title, feature, bin_names(feature["edges"]))
+        _show(title, feature, feature["bins"])
     _show("predicted class", found["predictions"], found["predictions"]["classes"])
 
 
 def _show(title: str, comparison: Comparison, names: Sequence[str]) -> None:
     limit = "none yet" if comparison["threshold"] is None else f"{comparison['threshold']:.3f}"
-    click.echo(f"\n{title}: {comparison['verdict']}, index {comparison['psi']:.3f}, limit {limit}")
+    click.echo(f"\n{title}: {comparison['verdict']}, PSI {comparison['psi']:.3f}, limit {limit}")
     width = max(map(len, names))
     for name, *counts in zip(names, comparison["reference"], comparison["live"], strict=True):
         for label, count, of, mark in zip(

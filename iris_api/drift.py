@@ -60,6 +60,7 @@ class FeatureComparison(Comparison):
     feature: str
     unit: str | None
     edges: tuple[float, ...]
+    bins: list[str]
 
 
 class ClassComparison(Comparison):
@@ -90,6 +91,7 @@ def report(manifest: Manifest, live: Counts, since: float) -> DriftReport:
             "unit": spec.unit,
             **compare(histogram.counts, counts, value),
             "edges": histogram.edges,
+            "bins": bin_names(histogram.edges),
         }
         for spec, histogram, counts, value in zip(
             manifest.contract.features, reference.features, live.features, values, strict=False

@@ -41,14 +41,15 @@ def answer(content: Any, status: int = 200) -> Response:
 def index() -> Response:
     """What this is, and where its parts are."""
     manifest = service().model.manifest
-    links = ("predict", "model", "drift", "health", "live", "ready")
+    links = ("predict", "model", "drift", "metrics", "health", "live", "ready")
     return answer(
         {
             "name": manifest.name,
             "model_version": manifest.version,
             "features": list(manifest.contract.feature_names),
             "classes": list(manifest.contract.classes),
-            "links": {link: url_for(f"v1.{link}") for link in links},
+            "links": {link: url_for(f"v1.{link}") for link in links}
+            | {"drift_page": url_for("pages.drift")},
         }
     )
 

@@ -102,9 +102,9 @@ def test_drift_is_told_from_a_servers_counters(
     child.join()
     assert app.test_cli_runner().invoke(args=["drift"]).exit_code == 1, "it is dead"
     assert told.exit_code == 0
-    assert told.output.startswith("drifted: 300 rows since 20")
-    assert "sepal_length (cm): drifted, index" in told.output
-    assert "virginica  33.3 ░" in told.output
+    assert told.output.startswith("drifted: 300 rows (100 are needed) since 20")
+    assert "sepal_length (cm): drifted, PSI" in told.output
+    assert "virginica  32.7 ░" in told.output
     assert f"100.0 {'█' * 40}\n" in told.output
 
 

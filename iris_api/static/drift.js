@@ -52,17 +52,11 @@ function picture(comparison, names, between) {
 function card(title, comparison, drawing) {
   const limit = comparison.threshold === null ? "–" : number(comparison.threshold);
   const head = element("header", {}, element("h2", {}, title), verdict(comparison.verdict));
-  const figures = element("p", { class: "figures" }, `index ${number(comparison.psi)}, limit ${limit}`);
+  const figures = element("p", { class: "figures" }, `PSI ${number(comparison.psi)}, limit ${limit}`);
   return element("article", {}, head, figures, drawing);
 }
 
 const verdict = (text) => element("span", { class: `verdict ${text.replaceAll(" ", "-")}` }, text);
-
-function bins(edges) {
-  if (!edges.length) return ["all"];
-  const inner = edges.slice(1).map((edge, i) => `${short(edges[i])} to ${short(edge)}`);
-  return [`below ${short(edges[0])}`, ...inner, `from ${short(edges.at(-1))}`];
-}
 
 function show(report) {
   const rows = report.rows < report.rows_needed ? `${report.rows.toLocaleString("en")} of ${report.rows_needed} needed` : report.rows.toLocaleString("en");
@@ -70,7 +64,7 @@ function show(report) {
   part("summary").replaceChildren(...Object.entries(entries).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const cards = report.features.map((found) => {
     const title = found.feature.replaceAll("_", " ") + (found.unit ? ` (${found.unit})` : "");
-    return card(title, found, picture(found, bins(found.edges), found.edges));
+    return card(title, found, picture(found, found.bins, found.edges));
   });
   cards.push(card("predicted class", report.predictions, picture(report.predictions, report.predictions.classes)));
   part("cards").replaceChildren(...cards);

@@ -65,9 +65,18 @@ def test_the_drift_page_shows_what_the_route_says(page: Page, server: Server) ->
     expect(page.locator("dl .verdict")).to_have_text(told["verdict"])
     for feature, card in zip(told["features"], page.locator("article").all(), strict=False):
         expect(card).to_contain_text(feature["feature"].replace("_", " "))
-        expect(card).to_contain_text(f"index {feature['psi']:.3f}")
+        expect(card).to_contain_text(f"PSI {feature['psi']:.3f}")
         expect(card.locator(".verdict")).to_have_text(feature["verdict"])
         expect(card.locator("rect")).to_have_count(2 * len(feature["live"]))
+        tall = [float(bar.get_attribute("height") or 0) for bar in card.locator("rect").all()]
+        shares = [
+            count / sum(counts)
+            for pair in zip(feature["reference"], feature["live"], strict=True)
+            for count, counts in zip(pair, (feature["reference"], feature["live"]), strict=True)
+        ]
+        scale = max(tall) / max(shares)
+        assert scale > 50
+        assert tall == pytest.approx([share * scale for share in shares], abs=0.5)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.reload()
     expect(page.locator("article")).to_have_count(5)
