@@ -93,13 +93,18 @@ def environment(**settings: str) -> dict[str, str]:
     return inherited | {"PORT": "0", "WEB_CONCURRENCY": "2"} | settings
 
 
+def gunicorn_command(app: str) -> list[str]:
+    """As the README has it. Not `python -m gunicorn`, which SIGUSR2 can't replace."""
+    return [str(Path(sys.executable).with_name("gunicorn")), app]
+
+
 def gunicorn(
     log: Path, settings: Mapping[str, str], app: str = "wsgi:app", cwd: Path = ROOT
 ) -> subprocess.Popen[bytes]:
     """Start Gunicorn as the README says, with its output in a file."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            [Path(sys.executable).with_name("gunicorn"), app],
+            gunicorn_command(app),
             cwd=cwd,
             env=environment(**settings),
             stdout=output,
