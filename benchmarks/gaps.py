@@ -55,7 +55,7 @@ def gaps(requests: int, clients: int) -> None:
 def _ask(port: int, count: int, statuses: Counter[str]) -> None:
     headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    time.sleep(KEPT_SECONDS * random.random())  # noqa: S311  # All at once would be more than max_conns.
+    time.sleep(KEPT_SECONDS * random.random())  # noqa: S311
     for _ in range(count):
         try:
             connection.request("POST", "/v1/predict", ONE_ROW, headers)
