@@ -222,11 +222,11 @@ def test_the_drift_command_says_what_the_route_says(start: Callable[..., Server]
     told: Any = json.loads(server.ask("GET", "/v1/drift")[2])
     model_dir = server.settings["IRIS_MODEL_DIR"]
     printed = drift_command(PORT=port, IRIS_MODEL_DIR=model_dir)
-    assert printed.stdout.startswith(f"drifted: 300 rows since {told['since']}")
+    assert printed.stdout.startswith(f"drifted: 300 rows (100 are needed) since {told['since']}")
     for feature in told["features"]:
-        assert f"{feature['feature']} (cm): {feature['verdict']}, index" in printed.stdout
-        assert f"index {feature['psi']:.3f}" in printed.stdout
-    assert "virginica  33.3 ░" in printed.stdout
+        assert f"{feature['feature']} (cm): {feature['verdict']}, PSI" in printed.stdout
+        assert f"PSI {feature['psi']:.3f}" in printed.stdout
+    assert "virginica  32.7 ░" in printed.stdout
     server.stop()
     gone = drift_command(PORT=port, IRIS_MODEL_DIR=model_dir)
     assert gone.returncode == 1
