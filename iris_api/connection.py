@@ -21,7 +21,7 @@ MOST_BYTES_TO_DRAIN = 128 * 1024 * 1024
 LARGEST_LOOK = 64 * 1024
 """Bytes of a request that the main loop waits for; a thread waits for what is larger."""
 PROBE = b"GET /health"
-DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*(\d{1,9})", re.IGNORECASE)
+DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*0*(\d{1,9})", re.IGNORECASE)
 OTHERWISE = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
 """Of a body that is sent when the client was told to go on, or of a length that is not declared."""
 
@@ -47,10 +47,14 @@ class Connection(TConn):  # type: ignore[misc]
         What is there is looked at and left there. Until there is more, the kernel is told not to
         wake the main loop for it (SO_RCVLOWAT).
         """
+        there = held = self.held()
         try:
-            there = self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
+            there += self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
         except OSError as error:
-            return error.errno not in NOTHING_YET
+            if error.errno not in NOTHING_YET:
+                return True
+            if not held:
+                return False
         self.probe = there.startswith(PROBE)
         needed = _length_of_request(there)
         ended = len(there) <= self.seen
@@ -62,8 +66,12 @@ class Connection(TConn):  # type: ignore[misc]
         if not self.seen:
             self.timeout = time.monotonic() + MOST_SECONDS_TO_SEND
         self.seen = len(there)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed - len(held))
         return False
+
+    def held(self) -> bytes:
+        """What was read along with the request before."""
+        return self.parser.unreader.buf.getvalue() if self.parser else b""
 
     def close(self, graceful: bool = False) -> None:
         """Close it; with grace, when its client has read the answer and closes too."""

@@ -23,9 +23,6 @@ from gunicorn.workers.gthread import ThreadWorker
 from .connection import LARGEST_LOOK, MOST_SECONDS_TO_SEND, NOTHING_YET, Connection
 from .lines import STDOUT
 
-SECONDS_TO_FINISH = 0.01
-"""What a thread waits for the rest of a body that nobody wants; then the main loop does."""
-
 _thread = local()
 
 
@@ -113,6 +110,15 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         self.keepalived_conns.remove(conn)
         self.pending_conns.append(conn)
 
+    def finish_request(self, conn: Connection, fs: Any) -> None:
+        """Have what came along with the last request wait like any other until it is there."""
+        if not fs.cancelled() and fs.exception() is None and fs.result() and conn.held():
+            conn.sock.setblocking(False)
+            self._wait_for(conn, self.on_pending_socket_readable)
+            self.on_pending_socket_readable(conn, conn.sock)
+            return
+        super().finish_request(conn, fs)
+
     def enqueue_req(self, conn: Connection) -> None:
         """Have a thread answer it; probes have one of their own, and pass the queue."""
         conn.ready = time.monotonic()
@@ -132,9 +138,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Whether another request can follow: not after a body that is not there to its end."""
         try:
-            # Not by a deadline, which has passed at once where this thread has to wait its turn.
-            conn.sock.settimeout(SECONDS_TO_FINISH)
+            conn.sock.settimeout(0)
             return keepalive and conn.parser.finish_body(max_bytes=LARGEST_LOOK)
+        except BlockingIOError:  # It is not all there, and nobody wants it.
+            return False
         except ParseException:  # It has its answer; Gunicorn would send a second one.
             return False
 
