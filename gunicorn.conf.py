@@ -6,16 +6,15 @@ import sys
 from iris_api.exceptions import SettingsError
 from iris_api.hooks import (
     child_exit,
-    count_across_workers,
     on_exit,
     on_starting,
     post_fork,
     post_worker_init,
     pre_exec,
+    prepared,
     when_ready,
     worker_exit,
 )
-from iris_api.settings import Settings
 
 __all__ = [
     "child_exit",
@@ -29,8 +28,7 @@ __all__ = [
 ]
 
 try:
-    settings = Settings.read()
-    count_across_workers(settings)
+    settings = prepared()
 except SettingsError as error:
     sys.exit(f"iris-api: {error}")
 

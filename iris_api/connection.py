@@ -21,6 +21,7 @@ MOST_BYTES_TO_DRAIN = 128 * 1024 * 1024
 LARGEST_LOOK = 64 * 1024
 """Bytes of a request that the main loop waits for; a thread waits for what is larger."""
 PROBE = b"GET /health"
+HEAD_END = b"\r\n\r\n"
 DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*0*(\d{1,9})", re.IGNORECASE)
 OTHERWISE = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
 """Of a body that is sent when the client was told to go on, or of a length that is not declared."""
@@ -35,6 +36,8 @@ class Connection(TConn):  # type: ignore[misc]
     """Bytes of it that were there at the last look."""
     probe = False
     """Whether it asks for the service's health, and so is not to wait behind predictions."""
+    endless = False
+    """Whether its head is larger than any that is taken."""
     left = MOST_BYTES_TO_DRAIN
 
     def __init__(self, *arguments: Any, linger: Callable[[Self], None]) -> None:
@@ -58,6 +61,10 @@ class Connection(TConn):  # type: ignore[misc]
         self.probe = there.startswith(PROBE)
         needed = _length_of_request(there)
         ended = len(there) <= self.seen
+        self.endless = len(there) >= LARGEST_LOOK and HEAD_END not in there
+        if self.endless:
+            self.seen = len(there)
+            return False
         if needed <= len(there) or needed > LARGEST_LOOK or ended:
             if self.seen:
                 self.seen = 0
@@ -83,7 +90,7 @@ class Connection(TConn):  # type: ignore[misc]
 
 def _length_of_request(there: bytes) -> int:
     """How many bytes it needs: as declared, or one more where its head has not ended."""
-    end = there.find(b"\r\n\r\n")
+    end = there.find(HEAD_END)
     if end < 0:
         return len(there) + 1
     lengths = DECLARED.findall(there, 0, end)

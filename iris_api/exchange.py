@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask.globals import request_ctx
 
 from .proxies import TrustedProxies
-from .worker import seconds_in_queue
+from .queueing import seconds_in_queue
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response

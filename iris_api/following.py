@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
+import time
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 SECONDS = 0.2
 """Between two looks. A change is taken up when it has come to rest for as long."""
+
+SECONDS_TO_STAGGER = 5.0
+"""In which workers make room, so that not all do at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +98,9 @@ class Leader:
             self._take_up()
         except BundleError as error:
             self._refuse(str(error))
+        except Exception as error:  # noqa: BLE001  # No room, say: it is told, and tried again.
+            self._judged = None
+            self._refuse(f"{type(error).__name__}: {reason(error)}")
 
     def _take_up(self) -> None:
         bundle, serving = Bundle.load(self._directory), self._service.model
@@ -132,8 +140,9 @@ class Follower:
             if read_manifest(self._shown).version != self._service.model.version:
                 bundle = Bundle.load(settings.model_dir, self._shown)
                 self._service.serve(Model.of(bundle, max_rows=settings.max_rows))
-        except BundleError as error:
-            logger.info({"event": "worker makes room", "reason": str(error)})
+        except Exception as error:  # noqa: BLE001  # Whatever it is, the others serve another model.
+            logger.info({"event": "worker makes room", "reason": reason(error)})
+            time.sleep(random.random() * SECONDS_TO_STAGGER)  # noqa: S311
             os.kill(os.getpid(), signal.SIGTERM)
 
 

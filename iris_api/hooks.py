@@ -13,37 +13,47 @@ import socket
 import sys
 import uuid
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import gunicorn.util
 
 from .following import Follower, Leader, Lookout
-from .settings import listener_is_inherited
+from .settings import Settings, listener_is_inherited
 from .slots import CounterDirectory, installed, path_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .service import Service
-    from .settings import Settings
 
-HELD = {signal.SIGTERM}
+HELD = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 logger = logging.getLogger(__name__)
 
 
-def count_across_workers(settings: Settings) -> None:
-    """Make the directory that all of this server's processes count in. Again does nothing."""
-    if installed() is None:
-        directory = CounterDirectory(path_for(settings))
-        directory.install()
-        atexit.register(_close, directory, os.getpid())
+@cache
+def prepared() -> Settings:
+    """The settings, and the directory that all of this server's processes count in.
+
+    Once for a server: Gunicorn asks again at a reload, when its workers keep the app and so its
+    settings, and what can't be used any more must not end it.
+
+    Raises:
+        SettingsError: if they can't be used.
+    """
+    settings = Settings.read()
+    directory = CounterDirectory(path_for(settings))
+    directory.install()
+    atexit.register(_close, directory, os.getpid())
+    return settings
 
 
 def on_starting(server: Any) -> None:
     """Say in one line that the port is taken, where Gunicorn would try for five seconds."""
+    if server.cfg.is_ssl:
+        sys.exit("iris-api: TLS is nginx's: see deploy/nginx-tls.conf")
     if listener_is_inherited():
         return
     settings = _service(server).settings
@@ -62,7 +72,9 @@ def when_ready(server: Any) -> None:
     _drain_at_sigterm(server, service)
     directory = installed()
     if directory is not None:
-        server.lookout = Lookout(Leader(service, _shown(directory, os.getpid())).look)
+        shown = _shown(directory, os.getpid())
+        shown.unlink(missing_ok=True)  # Of a server that had this process id.
+        server.lookout = Lookout(Leader(service, shown).look)
         server.lookout.start()
     address = str(server.LISTENERS[0]).replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
     logger.info(

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from threading import local
 from typing import Any
 
 import gunicorn.util
@@ -22,14 +21,9 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from .connection import LARGEST_LOOK, MOST_SECONDS_TO_SEND, NOTHING_YET, Connection
 from .lines import STDOUT
+from .queueing import note_wait
 
-_thread = local()
-
-
-def seconds_in_queue() -> float:
-    """How long the request of this thread was ready before a thread was. 0 outside a worker."""
-    waited: float = getattr(_thread, "waited", 0.0)
-    return waited
+SECONDS_BETWEEN_SCANS = 0.5
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
@@ -40,12 +34,20 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     stops it takes what waits to be accepted, and from then on the kernel refuses what comes.
     """
 
+    alive: bool
+
     def init_process(self) -> None:
         """Hold the requests' log lines: the main loop below writes them."""
-        self._at_work: dict[Connection, float] = {}
-        self._for_probes = ThreadPoolExecutor(1)
         STDOUT.hold()
+        self.prepare()
         super().init_process()
+
+    def prepare(self) -> None:
+        """Have nothing at work yet."""
+        self._at_work: dict[Connection, float] = {}
+        self._refusing = False
+        self._next_scan = 0.0
+        self._for_probes = ThreadPoolExecutor(1)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Write the log lines of the requests that were finished meanwhile.
@@ -62,31 +64,40 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         for connection, began in list(self._at_work.items()):
             if now - began > self.cfg.timeout > 0:
                 return
-            if now - began > MOST_SECONDS_TO_SEND:
-                with suppress(OSError):  # It reads as if the client had ended there.
-                    connection.sock.shutdown(socket.SHUT_RD)
+            late = (now - began) / MOST_SECONDS_TO_SEND
+            if late > 1:  # It reads as if the client had ended there, and then writes to nobody.
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RD if late < 2 else socket.SHUT_RDWR)
         super().notify()
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Accept, or not; when the worker stops, take what waits and let no more come."""
-        if self.alive or enabled:
-            super().set_accept_enabled(enabled)
+        if self._refusing:
             return
-        for listener in self.sockets:
-            while self.accept(listener):
-                pass
+        if not self.alive and not enabled:
+            self._refusing = True
+            for listener in self.sockets:
+                while self.nr_conns < self.worker_connections and self.accept(listener):
+                    pass
         super().set_accept_enabled(enabled)
-        for listener in self.sockets:
-            listener.close()
+        if self._refusing:
+            for listener in self.sockets:
+                listener.close()
+
+    def is_parent_alive(self) -> bool:
+        """Whether the server is; without it this worker stops as it would at a SIGTERM."""
+        self.alive = self.alive and super().is_parent_alive()
+        return bool(self.alive)
 
     def accept(self, listener: socket.socket) -> bool:
         """Take a connection if one waits, and look at it when there is something to read."""
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno in NOTHING_YET:
-                return False
-            raise
+            if error.errno not in NOTHING_YET:
+                self.log.warning("Can't accept connections: %s", error)
+                time.sleep(SECONDS_BETWEEN_SCANS)
+            return False
         connection = Connection(
             self.cfg, client, address, listener.getsockname(), linger=self.linger
         )
@@ -98,6 +109,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Have a request answered once it is there."""
         if conn.has_request():
             super().on_pending_socket_readable(conn, client)
+        elif conn.endless:
+            self._give_up(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head has no end.")
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """The same on a connection that was kept alive; one that only began waits with the new."""
@@ -129,7 +142,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Connection) -> Any:
         """Answer a request, on a thread that is known to be at it."""
         began = self._at_work[conn] = time.monotonic()
-        _thread.waited = began - conn.ready
+        note_wait(began - conn.ready)
         try:
             return super().handle(conn)
         finally:
@@ -148,15 +161,27 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def murder_pending(self) -> None:
         """Close what has waited too long; who sent a part of a request is told so."""
         now = time.monotonic()
-        while self.pending_conns and self.pending_conns[0].timeout <= now:
-            connection = self.pending_conns.popleft()
+        if now < self._next_scan:
+            return
+        self._next_scan = now + SECONDS_BETWEEN_SCANS
+        why = f"The request was not there after {MOST_SECONDS_TO_SEND:.0f} seconds."
+        for connection in [each for each in self.pending_conns if each.timeout <= now]:
+            self._give_up(connection, HTTPStatus.REQUEST_TIMEOUT, why)
+
+    def _give_up(self, connection: Connection, status: HTTPStatus, why: str) -> None:
+        """Wait for a request no longer; who sent a part of it is told why."""
+        self._forget(connection)
+        began, connection.seen = connection.seen > 0, 0
+        if began:
+            with suppress(OSError):
+                gunicorn.util.write_error(connection.sock, status, "", why)
+        connection.close(graceful=began)
+
+    def _forget(self, connection: Connection) -> None:
+        with suppress(KeyError, ValueError):
             self.poller.unregister(connection.sock)
-            self.nr_conns -= 1
-            began, connection.seen = connection.seen > 0, 0
-            if began:
-                why = f"The request was not there after {MOST_SECONDS_TO_SEND:.0f} seconds."
-                gunicorn.util.write_error(connection.sock, HTTPStatus.REQUEST_TIMEOUT, "", why)
-            connection.close(graceful=began)
+        self.pending_conns.remove(connection)
+        self.nr_conns -= 1
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Stop at once, without the pool's lock, which this may have interrupted the taking of."""
@@ -175,8 +200,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def _wait_for(self, connection: Connection, then: Any) -> None:
         connection.timeout = time.monotonic() + self.cfg.keepalive
-        self.pending_conns.append(connection)
         self.poller.register(connection.sock, selectors.EVENT_READ, partial(then, connection))
+        self.pending_conns.append(connection)
 
     def _drain(self, connection: Connection, client: socket.socket) -> None:
         """Read what nobody wants until the client closes: a reset could overtake the answer."""
@@ -185,13 +210,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             connection.left -= read
             if read and connection.left > 0:
                 return
-        self.poller.unregister(client)
-        self.pending_conns.remove(connection)
-        self.nr_conns -= 1
+        self._forget(connection)
         connection.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
         """A worker that stops waits for silent clients no longer than for kept-alive ones."""
         super()._cap_keepalive(deadline)
         for connection in self.pending_conns:
-            connection.timeout = min(connection.timeout, deadline)
+            if not connection.seen:
+                connection.timeout = min(connection.timeout, deadline)

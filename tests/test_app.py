@@ -30,6 +30,7 @@ LOWER_FLOOR = (
     "manifest",
     "model",
     "proxies",
+    "queueing",
     "schemas",
     "service",
     "settings",

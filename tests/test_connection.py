@@ -67,14 +67,22 @@ def test_a_part_of_a_request_is_waited_for(
     assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
 
-def test_a_head_without_end_is_a_threads(ends: tuple[socket.socket, Connection]) -> None:
-    """It refuses what is too large."""
+def test_a_head_without_end_is_told_from_a_large_body(
+    ends: tuple[socket.socket, Connection],
+) -> None:
+    """No thread is asked to read the one; the other is a thread's."""
     client, connection = ends
     connection.sock.setblocking(True)
     client.sendall(b"x" * LARGEST_LOOK)
     connection.sock.recv(LARGEST_LOOK, socket.MSG_PEEK | socket.MSG_WAITALL)
     connection.sock.setblocking(False)
+    assert not connection.has_request()
+    assert connection.endless
+    connection.sock.recv(LARGEST_LOOK)
+    connection.seen = 0
+    client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * LARGEST_LOOK)
     assert connection.has_request()
+    assert not connection.endless
 
 
 def test_nothing_is_no_request(ends: tuple[socket.socket, Connection]) -> None:

@@ -4,8 +4,11 @@ import gc
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
+import time
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +41,7 @@ def server(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         LISTENERS=["http://0.0.0.0:8000"],
         address=[("127.0.0.1", 8000)],
         reexec_pid=0,
+        cfg=SimpleNamespace(is_ssl=False),
         directory=directory,
     )
     yield server
@@ -67,6 +71,46 @@ def test_a_ready_server_says_how_to_call_it(
     assert (line["event"], line["address"]) == ("ready", "http://127.0.0.1:8000")
     assert key not in said.out
     assert gc.get_freeze_count() > 10_000
+
+
+def test_a_sigterm_is_a_drain_first_and_a_stop_then(server: Any) -> None:
+    """A second one does not wait; and a server that has a successor has nothing to drain."""
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+    hooks.when_ready(server)
+    drain: Any = signal.getsignal(signal.SIGTERM)
+    drain(signal.SIGTERM, None)
+    assert server.app.wsgi().extensions["iris_api"].drain.begun
+    assert server.app.wsgi().test_client().get("/health/ready").status_code == 503
+    assert stopped == []
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    time.sleep(0.1)
+    assert stopped == [signal.SIGTERM]
+    drain(signal.SIGTERM, None)
+    assert len(stopped) == 2
+
+
+def test_a_worker_follows_until_it_ends(server: Any) -> None:
+    """And can be stopped from then on; so can the server that takes this one's place."""
+    worker = SimpleNamespace(app=server.app, ppid=os.getpid())
+    for ready in (partial(hooks.post_worker_init, worker), partial(hooks.pre_exec, server)):
+        signal.pthread_sigmask(signal.SIG_BLOCK, hooks.HELD)
+        ready()
+        assert not hooks.HELD & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    hooks.worker_exit(server, worker)
+    hooks.worker_exit(server, SimpleNamespace())
+
+
+def test_a_worker_without_a_slot_serves_all_the_same(
+    server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counting is not worth an answer."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    shutil.rmtree(server.directory.path)
+    hooks.post_fork(server, None)
+    assert "a worker is not counted" in capsys.readouterr().out
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 
 
 def test_a_taken_port_ends_the_start(server: Any) -> None:
@@ -147,8 +191,22 @@ def test_the_directory_goes_with_its_server(server: Any) -> None:
     assert not server.directory.path.exists()
 
 
-def test_counters_are_made_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gunicorn reads its configuration again on a reload."""
-    monkeypatch.setattr(hooks, "path_for", lambda _settings: pytest.fail("made again"))
-    hooks.count_across_workers(Settings())
-    assert server.directory.path.is_dir()
+def test_tls_is_not_ours(server: Any) -> None:
+    """A worker would wait for the end of a head that never comes."""
+    server.cfg.is_ssl = True
+    with pytest.raises(SystemExit, match="TLS is nginx's"):
+        hooks.on_starting(server)
+
+
+def test_a_server_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a reload it keeps its settings, and a mistake in them does not end it."""
+    made: list[Path] = []
+    monkeypatch.setattr(hooks, "path_for", lambda _settings: tmp_path / "counters")
+    monkeypatch.setattr(CounterDirectory, "install", lambda self: made.append(self.path))
+    monkeypatch.setattr("atexit.register", lambda *_: None)
+    hooks.prepared.cache_clear()
+    settings = hooks.prepared()
+    monkeypatch.setenv("IRIS_NONSENSE", "1")
+    assert hooks.prepared() is settings
+    assert made == [tmp_path / "counters"]
+    hooks.prepared.cache_clear()

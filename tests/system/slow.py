@@ -1,4 +1,4 @@
-"""The application on a model that takes 50 ms, so that it can be overloaded from one machine."""
+"""The application on a model that takes 80 ms, so that it can be overloaded from one machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsgi import app
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SECONDS = 0.05
+SECONDS = 0.08
 
 
 def _slowly(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,6 +263,38 @@ def test_clients_that_stop_in_their_heads_hold_nobody_up(server: Server, sent: b
     assert time.monotonic() - began < 1
     for connection in stalled:
         connection.close()
+
+
+def test_a_head_without_end_is_refused_without_a_thread(server: Server) -> None:
+    """Though it stalls where Gunicorn would read on; nor does a probe of that kind have one."""
+    endless = b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 12_000
+    stalled = [socket.create_connection(("127.0.0.1", server.port), timeout=15) for _ in range(12)]
+    for connection in stalled:
+        connection.sendall(endless)
+    assert server.predicts()
+    assert server.ask("GET", "/health")[0] == 200
+    for connection in stalled:
+        assert connection.recv(100).startswith(b"HTTP/1.1 431")
+        connection.close()
+
+
+def test_clients_that_never_read_are_let_go(server: Server) -> None:
+    """Their answers fill what the kernel holds for them; no worker dies of it."""
+    before = server.workers()
+    pipeline = b"GET /v1/nowhere HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+    deaf = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(12)]
+    began = time.monotonic()
+    for connection in deaf:
+        connection.setblocking(False)
+    while time.monotonic() - began < 3 * MOST_SECONDS_TO_SEND:
+        for connection in deaf:
+            with suppress(OSError):
+                connection.send(pipeline)
+        time.sleep(0.02)
+    for connection in deaf:
+        connection.close()
+    assert all(server.predicts() for _ in range(8))
+    assert server.workers() == before
 
 
 def test_a_request_may_come_in_pieces(server: Server) -> None:

@@ -124,7 +124,7 @@ def probe(server: Server, url: str, enough: threading.Event) -> list[float]:
 
 
 # Refusals come back in a millisecond: a few hundred clients that wait a little offer that much.
-@pytest.mark.parametrize(("times", "clients", "pause"), [(5, 200, 0.08), (20, 300, 0.04)])
+@pytest.mark.parametrize(("times", "clients", "pause"), [(5, 200, 0.1), (20, 350, 0.04)])
 def test_an_overload_is_refused_and_goes_by(
     start: Callable[..., Server], nginx: Callable[..., str], times: int, clients: int, pause: float
 ) -> None:

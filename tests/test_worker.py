@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from gunicorn import sock
+from gunicorn.config import Config
+
+from iris_api import connection, worker
+from iris_api.connection import LARGEST_LOOK
+from iris_api.worker import PatientWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+EMPTY = HEAD + b"Content-Length: 0\r\n\r\n"
+
+
+class Running(PatientWorker):
+    """A worker on a thread of this process, which has no server above it and no signals."""
+
+    def is_parent_alive(self) -> bool:
+        return True
+
+    def start(self, answer: Callable[..., Iterable[bytes]]) -> None:
+        self.wsgi = answer
+        self.tpool = self.get_thread_pool()
+        self.poller = selectors.DefaultSelector()
+        self.method_queue.init()
+        self.thread = threading.Thread(target=self.run)
+        self.prepare()
+        self.thread.start()
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """It answers with the body that it was sent, and looks after its clients ten times as often."""
+    monkeypatch.setattr(worker, "SECONDS_BETWEEN_SCANS", 0.05)
+    for module in (worker, connection):
+        monkeypatch.setattr(module, "MOST_SECONDS_TO_SEND", 0.5)
+    config = Config()
+    for name, value in {"threads": 2, "keepalive": 1, "bind": "127.0.0.1:0"}.items():
+        config.set(name, value)
+    log = logging.getLogger("gunicorn.test")
+    log.access = lambda *_: None  # type: ignore[attr-defined]
+    listeners = sock.create_sockets(config, log)
+    running = Running(1, 1, listeners, None, 30, config, log)
+    running.start(echo)
+    yield running
+    running.alive = False
+    running.thread.join(10)
+    running.tmp.close()
+    assert not running.thread.is_alive()
+    assert running.nr_conns == 0, "a connection was forgotten"
+
+
+def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    body = b"unread" if environ["PATH_INFO"] == "/unread" else environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def connect(running: Running) -> socket.socket:
+    client = socket.create_connection(running.sockets[0].getsockname())
+    client.settimeout(5)
+    return client
+
+
+def answer(client: socket.socket) -> bytes:
+    """The body of one answer, and the status of it."""
+    read = b""
+    while b"\r\n\r\n" not in read:
+        chunk = client.recv(1)  # Another answer may follow.
+        if not chunk:
+            return read
+        read += chunk
+    head, _, body = read.partition(b"\r\n\r\n")
+    length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += client.recv(length - len(body))
+    return head[9:12] + b" " + body
+
+
+def test_a_request_in_pieces_and_another_behind_it_are_answered(running: Running) -> None:
+    """On one connection: the second begins where the first ends, and comes whole later."""
+    whole = HEAD + b"Content-Length: 2\r\n\r\nab"
+    with connect(running) as client:
+        for part in (whole[:5], whole[5:-1], whole[-1:] + whole[:9], whole[9:]):
+            client.sendall(part)
+            time.sleep(0.05)
+        assert answer(client) == b"200 ab"
+        assert answer(client) == b"200 ab"
+        client.sendall(whole)
+        assert answer(client) == b"200 ab"
+        time.sleep(0.1)
+        client.sendall(whole[:7])
+        time.sleep(0.1)
+        client.sendall(whole[7:])
+        assert answer(client) == b"200 ab"
+
+
+def test_who_stops_in_the_middle_is_told_and_who_says_nothing_is_closed(running: Running) -> None:
+    """After their time; a head that has no end is not waited for."""
+    with connect(running) as stopped, connect(running) as silent, connect(running) as endless:
+        stopped.sendall(HEAD)
+        endless.sendall(HEAD + b"X: y\r\n" * LARGEST_LOOK)
+        assert b"431" in endless.recv(100)
+        assert b"408" in stopped.recv(100)
+        assert silent.recv(100) == b""
+
+
+def test_a_body_that_nobody_wants_ends_the_connection_and_not_a_thread(running: Running) -> None:
+    """The answer comes first, and is not overtaken by a reset."""
+    unread = HEAD.replace(b"/ ", b"/unread ", 1) + b"Content-Length: 1000000\r\n\r\n"
+    with connect(running) as client:
+        client.sendall(unread + b"x" * 500_000)
+        assert answer(client) == b"200 unread"
+        client.sendall(b"x" * 500_000)
+        assert client.recv(100) == b""
+    with connect(running) as client:
+        bad = HEAD.replace(b"/ ", b"/unread ", 1) + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+        client.sendall(bad)
+        assert answer(client) == b"200 unread"
+        assert client.recv(100) == b"", "and no second answer"
+
+
+def test_a_thread_that_waits_for_a_body_is_not_waited_for(running: Running) -> None:
+    """It reads as if the client had ended; a heart that should stop does."""
+    with connect(running) as client:
+        client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\nx")
+        assert answer(client) == b""
+    beats = running.tmp.last_update()
+    running.cfg.set("timeout", 1)
+    running._at_work[object()] = time.monotonic() - 2  # type: ignore[index]
+    time.sleep(1.3)
+    assert running.tmp.last_update() <= beats + 1.2
+    running._at_work.clear()
+
+
+def test_a_worker_that_stops_takes_what_waits_and_nothing_more(running: Running) -> None:
+    """Whoever comes after is refused by the kernel, while it still answers."""
+    with connect(running) as late:
+        time.sleep(0.1)
+        address = running.sockets[0].getsockname()
+        running.alive = False
+        late.sendall(EMPTY)
+        assert answer(late) == b"200 "
+        running.thread.join(5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+    running.set_accept_enabled(False)
+
+
+def test_trouble_with_accepting_is_told_and_survived(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No descriptor is left, say."""
+
+    class Full:
+        def accept(self) -> None:
+            raise OSError(24, "Too many open files")
+
+    class Idle:
+        def accept(self) -> None:
+            raise BlockingIOError(11, "nothing")
+
+    assert not running.accept(Full())  # type: ignore[arg-type]
+    assert not running.accept(Idle())  # type: ignore[arg-type]
+    assert caplog.text.count("Too many open files") == 1
