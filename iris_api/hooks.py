@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shlex
-import signal
 import socket
 import sys
 import uuid
@@ -22,13 +21,12 @@ import gunicorn.util
 from .following import Follower, Leader, Lookout
 from .settings import Settings, listener_is_inherited
 from .slots import CounterDirectory, installed, path_for
+from .stopping import drain_at_sigterm, hold_signals_while_forking, release_signals
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .service import Service
-
-HELD = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +66,8 @@ def when_ready(server: Any) -> None:
     """Say where the service is and how to call it; from now on drain, and follow the bundle."""
     service = _service(server)
     _freeze()
-    _hold_sigterm_while_forking()
-    _drain_at_sigterm(server, service)
+    hold_signals_while_forking()
+    drain_at_sigterm(server, service)
     directory = installed()
     if directory is not None:
         shown = _shown(directory, os.getpid())
@@ -107,7 +105,7 @@ def post_worker_init(worker: Any) -> None:
         service = worker.app.wsgi().extensions["iris_api"]
         worker.lookout = Lookout(Follower(service, _shown(directory, worker.ppid)).look)
         worker.lookout.start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    release_signals()
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
@@ -118,7 +116,7 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
 def pre_exec(_server: Any) -> None:
     """A server that is replaced hands on no blocked signal."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    release_signals()
 
 
 def on_exit(server: Any) -> None:
@@ -187,34 +185,6 @@ def _freeze() -> None:
     gc.freeze()
     # A batch of 1,000 rows is 3,000 dictionaries that live together: no use to look at them thrice.
     gc.set_threshold(20_000, 10, 10)
-
-
-def _hold_sigterm_while_forking() -> None:
-    """A worker that is not yet up has Gunicorn's handler, which would lose the signal."""
-    os.register_at_fork(
-        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, HELD),
-        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, HELD),
-    )
-
-
-def _drain_at_sigterm(server: Any, service: Service) -> None:
-    """Let /health/ready say 503 for a while, in which all is served, before Gunicorn stops."""
-    seconds = service.settings.drain_seconds
-    stop = signal.getsignal(signal.SIGTERM)
-    if not callable(stop):
-        return
-
-    def drain(number: int, frame: Any) -> None:
-        replaced = server.reexec_pid != 0  # Its successor is ready on the same socket.
-        if replaced or seconds == 0 or service.drain.begun:
-            stop(number, frame)
-            return
-        service.drain.begin()
-        signal.signal(signal.SIGALRM, lambda *_: stop(number, frame))
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        logger.info({"event": "draining", "seconds": seconds})
-
-    signal.signal(signal.SIGTERM, drain)
 
 
 def _shown(directory: CounterDirectory, server: int) -> Path:

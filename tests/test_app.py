@@ -35,6 +35,7 @@ LOWER_FLOOR = (
     "service",
     "settings",
     "slots",
+    "stopping",
     "tally",
     "verification",
 )

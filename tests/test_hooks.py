@@ -19,6 +19,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from iris_api import create_app, hooks
 from iris_api.settings import Settings, listener_is_inherited
 from iris_api.slots import CounterDirectory
+from iris_api.stopping import HELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,9 +96,9 @@ def test_a_worker_follows_until_it_ends(server: Any) -> None:
     """And can be stopped from then on; so can the server that takes this one's place."""
     worker = SimpleNamespace(app=server.app, ppid=os.getpid())
     for ready in (partial(hooks.post_worker_init, worker), partial(hooks.pre_exec, server)):
-        signal.pthread_sigmask(signal.SIG_BLOCK, hooks.HELD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         ready()
-        assert not hooks.HELD & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert not HELD & signal.pthread_sigmask(signal.SIG_BLOCK, ())
     hooks.worker_exit(server, worker)
     hooks.worker_exit(server, SimpleNamespace())
 

@@ -15,6 +15,7 @@ import pytest
 from iris_api import hooks
 from iris_api.bundle import Bundle
 from iris_api.keys import KeyFile
+from iris_api.settings import Settings
 from tests.conftest import pickle_only
 
 from .conftest import PATIENCE, ROOT, Server, environment, gunicorn, wait_for
@@ -189,7 +190,7 @@ def test_gunicorn_gets_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("IRIS_TRUSTED_PROXIES", "10.0.0.0/8,::1")
     monkeypatch.setenv("IRIS_HOST", "::1")
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(hooks, "count_across_workers", lambda _settings: None)
+    monkeypatch.setattr(hooks, "prepared", Settings.read)
     made = runpy.run_path("gunicorn.conf.py")
     assert made["loglevel"] == "warning"
     assert made["forwarded_allow_ips"] == "10.0.0.0/8,::1"
