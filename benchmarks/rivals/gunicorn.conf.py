@@ -3,4 +3,5 @@
 import runpy
 
 OURS = runpy.run_path("gunicorn.conf.py")
-globals().update({name: OURS[name] for name in OURS.keys() - {"when_ready", "post_fork"}})
+OF_A_SERVICE = {"on_starting", "when_ready", "post_fork", "post_worker_init"}
+globals().update({name: OURS[name] for name in OURS.keys() - OF_A_SERVICE})

@@ -300,6 +300,7 @@ def test_a_rotation_of_the_log_loses_nothing(
     """Gunicorn reopens its files at SIGUSR1; ours is stdout, and its reader rotates."""
     server = start()
     load = under(url_of(server), server)
+    time.sleep(0.5)  # Lines of what measured the capacity may still be on their way.
     before = server.said.count(PREDICTED)
     with load:
         until = time.monotonic() + STEADY
