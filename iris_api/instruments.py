@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from .cells import CELLS
 from .exceptions import IrisError, NotAuthenticatedError, OverloadedError, WrongKeyError
 from .slots import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
     from prometheus_client import Metric
 
+    from .cells import Cell
     from .slots import CounterDirectory
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -33,21 +35,35 @@ UNMATCHED = "unmatched"
 """Route of a request that no route matched: its path is the client's, and never a label."""
 
 
-class BatchHistogram(Histogram):
-    """A histogram that finds a value's bucket by bisection, and takes an array at once."""
+Addition = tuple["Cell", float]
+"""What is to be added to a number. What belongs together is added by one call of `CELLS.add`."""
 
-    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:  # noqa: ARG002
-        """Observe one value. There are no exemplars across processes."""
-        self._sum.inc(amount)
-        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
-    def observe_all(self, amounts: NDArray[np.floating[Any]]) -> None:
-        """Observe each value of an array of shape (rows,)."""
+class CellCounter(Counter):
+    """A counter that says where its number is."""
+
+    @property
+    def cell(self) -> Cell:
+        """The number."""
+        value: Any = self._value
+        return cast("Cell", value)
+
+
+class CellHistogram(Histogram):
+    """A histogram that says what a value adds to, found by bisection."""
+
+    def of(self, amount: float) -> tuple[Addition, Addition]:
+        """What one value adds."""
+        bucket: Any = self._buckets[bisect_left(self._upper_bounds, amount)]
+        total: Any = self._sum
+        return (total, amount), (bucket, 1.0)
+
+    def of_all(self, amounts: NDArray[np.floating[Any]]) -> list[Addition]:
+        """What the values of an array of shape (rows,) add."""
         found = np.searchsorted(self._upper_bounds, amounts, side="left")
-        for bucket, rows in zip(self._buckets, np.bincount(found).tolist(), strict=False):
-            if rows:
-                bucket.inc(rows)
-        self._sum.inc(float(amounts.sum()))
+        cells: list[Any] = [self._sum, *self._buckets]
+        added = [float(amounts.sum()), *np.bincount(found).tolist()]
+        return list(zip(cells, added, strict=False))
 
 
 class Instruments:
@@ -60,23 +76,23 @@ class Instruments:
     def __init__(self, directory: CounterDirectory | None = None) -> None:
         self.directory = directory
         registry = self._registry = CollectorRegistry()
-        self.requests = Counter(
+        self.requests = CellCounter(
             "iris_requests", "Requests answered.", ("route", "status"), registry=registry
         )
-        self.seconds = BatchHistogram(
+        self.seconds = CellHistogram(
             "iris_request_duration_seconds",
             "From when a thread took a request up until its answer.",
             ("route",),
             buckets=SECONDS,
             registry=registry,
         )
-        self.queue = BatchHistogram(
+        self.queue = CellHistogram(
             "iris_request_queue_seconds",
             "From a request's arrival, at the proxy if there is one, until a thread took it up.",
             buckets=SECONDS,
             registry=registry,
         )
-        self.callers = Counter(
+        self.callers = CellCounter(
             "iris_key_requests",
             "Requests with a good key, by its name.",
             ("key",),
@@ -88,23 +104,23 @@ class Instruments:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self.rows = BatchHistogram(
+        self.rows = CellHistogram(
             "iris_request_rows", "Rows of a prediction request.", buckets=ROWS, registry=registry
         )
-        self.predictions = Counter(
+        self.predictions = CellCounter(
             "iris_predictions",
             "Rows predicted, by class.",
             ("model_version", "class"),
             registry=registry,
         )
-        self.confidence = BatchHistogram(
+        self.confidence = CellHistogram(
             "iris_prediction_confidence",
             "Probability of the predicted class.",
             ("model_version",),
             buckets=CONFIDENCES,
             registry=registry,
         )
-        self.feature_rows = Counter(
+        self.feature_rows = CellCounter(
             "iris_feature_rows",
             "Rows predicted, by the bin of the training reference that a feature fell into.",
             ("model_version", "feature", "bin"),
@@ -141,7 +157,9 @@ class Instruments:
             if kind.slug:
                 self.refused.labels(kind.slug)
         self._answered = cache(self._bind_answered)
-        self._caller = cache(self.callers.labels)
+        self._caller = cache(lambda name: self.callers.labels(name).cell)
+        in_flight: Any = self.in_flight
+        self._in_flight: Cell = in_flight._value
 
     def expect(self, route: str) -> None:
         """Have a route's series at zero: a scraper would miss the first of what it never saw."""
@@ -151,19 +169,22 @@ class Instruments:
 
     def begin(self) -> None:
         """A request came in."""
-        self.in_flight.inc()
+        CELLS.add([(self._in_flight, 1.0)])
 
     def end(
         self, route: str | None, status: int, *, seconds: float, waited: float, caller: str | None
     ) -> None:
         """And it is answered. `route` is a rule of the URL map, or None where none matched."""
-        self.in_flight.dec()
-        count, observe = self._answered(route or UNMATCHED, status)
-        count()
-        observe(seconds)
-        self.queue.observe(waited)
+        requests, duration = self._answered(route or UNMATCHED, status)
+        added = [
+            (self._in_flight, -1.0),
+            (requests, 1.0),
+            *duration.of(seconds),
+            *self.queue.of(waited),
+        ]
         if caller is not None:
-            self._caller(caller).inc()
+            added.append((self._caller(caller), 1.0))
+        CELLS.add(added)
 
     def unreadable(self, status: int) -> None:
         """Gunicorn answered a request that it could not read."""
@@ -193,10 +214,8 @@ class Instruments:
         registry.register(_Found([*self.collect(), *facts]))
         return encode(registry), media_type
 
-    def _bind_answered(
-        self, route: str, status: int
-    ) -> tuple[Callable[[], None], Callable[[float], None]]:
-        return self.requests.labels(route, str(status)).inc, self.seconds.labels(route).observe
+    def _bind_answered(self, route: str, status: int) -> tuple[Cell, CellHistogram]:
+        return self.requests.labels(route, str(status)).cell, self.seconds.labels(route)
 
 
 class _Found(Collector):

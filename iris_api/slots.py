@@ -21,10 +21,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from .cells import CELLS
 from .exceptions import CountersError, SettingsError
 
 if TYPE_CHECKING:
@@ -115,9 +115,8 @@ class CounterDirectory:
             raise SettingsError(f"can't keep counters in {self.path}: {error.strerror}") from error
 
     def install(self) -> None:
-        """Have prometheus_client keep the values of this process and its children here."""
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.path)
-        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: self.slot)
+        """Have this process and its children count here."""
+        CELLS.move(self.path, self.slot)
         _installed[:] = [self]
 
     def claim(self) -> None:
@@ -131,11 +130,12 @@ class CounterDirectory:
         for kind in KINDS:
             self._prepare(self.path / f"{kind}_{self.slot}.db")
         self._forget_gauges(self.slot)
+        if installed() is self:
+            CELLS.move(self.path, self.slot)
 
     def count_apart(self) -> None:
         """Count where nobody looks: a process that gets no slot is to serve all the same."""
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="iris-api-uncounted-")
-        self.slot = f"{os.getpid()}"
+        CELLS.stay_in_memory()
 
     def sweep(self) -> None:
         """Forget what dead processes were in the middle of. What they have counted stays."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily
 
+from .cells import CELLS
 from .drift import Counts, critical_values
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from .answers import Outcome
-    from .instruments import Instruments
+    from .instruments import Addition, Instruments
     from .manifest import Manifest
     from .model import Model
 
@@ -35,13 +36,13 @@ class Tally:
         self._limits = [edges.astype(np.float64).tolist() for edges in self._edges]
         self._bins = [
             [
-                instruments.feature_rows.labels(model.version, name, str(number))
+                instruments.feature_rows.labels(model.version, name, str(number)).cell
                 for number in range(len(histogram.counts))
             ]
             for name, histogram in zip(names, histograms, strict=True)
         ]
         self._classes = [
-            instruments.predictions.labels(model.version, name)
+            instruments.predictions.labels(model.version, name).cell
             for name in manifest.contract.classes
         ]
         self._confidence = instruments.confidence.labels(model.version)
@@ -53,30 +54,32 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Count a request's predictions."""
-        self._instruments.rows.observe(len(outcome.labels))
-        if len(outcome.labels) == 1:
-            self._add_one(outcome)
-        else:
-            self._add_batch(outcome)
+        rows = len(outcome.labels)
+        of_the_rows = self._of_one(outcome) if rows == 1 else self._of_batch(outcome)
+        CELLS.add([*self._instruments.rows.of(rows), *of_the_rows])
 
     def live(self) -> Counts:
         """All that was counted of this version, by every worker of the server."""
         return live_counts(self._instruments.collect(), self._manifest)
 
-    def _add_one(self, outcome: Outcome) -> None:
-        self._classes[outcome.labels.item()].inc()
-        self._confidence.observe(outcome.first["confidence"])
-        for value, limits, bins in zip(outcome.rows[0].tolist(), self._limits, self._bins):
-            bins[bisect_right(limits, value)].inc()
+    def _of_one(self, outcome: Outcome) -> list[Addition]:
+        values = outcome.rows[0].tolist()
+        return [
+            (self._classes[outcome.labels.item()], 1.0),
+            *self._confidence.of(outcome.first["confidence"]),
+            *[
+                (bins[bisect_right(limits, value)], 1.0)
+                for value, limits, bins in zip(values, self._limits, self._bins)
+            ],
+        ]
 
-    def _add_batch(self, outcome: Outcome) -> None:
-        for number, rows in enumerate(outcome.class_counts):
-            self._classes[number].inc(rows)
-        self._confidence.observe_all(outcome.confidences)
+    def _of_batch(self, outcome: Outcome) -> list[Addition]:
+        added: list[Addition] = list(zip(self._classes, outcome.class_counts, strict=True))
+        added += self._confidence.of_all(outcome.confidences)
         for values, edges, bins in zip(outcome.rows.T, self._edges, self._bins, strict=True):
             found = np.searchsorted(edges, values, side="right")
-            for number, rows in enumerate(np.bincount(found).tolist()):
-                bins[number].inc(rows)
+            added += zip(bins, np.bincount(found).tolist(), strict=False)
+        return added
 
 
 def live_counts(metrics: Iterable[Metric], manifest: Manifest) -> Counts:

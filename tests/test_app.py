@@ -34,6 +34,7 @@ LOWER_FLOOR = (
     "schemas",
     "service",
     "settings",
+    "cells",
     "slots",
     "stopping",
     "tally",
@@ -100,7 +101,7 @@ def test_only_the_settings_read_the_environment() -> None:
                 owner = node.value
                 readers |= {path.name} if getattr(owner, "id", "") == "os" else set()
     # Written, not read: ONNX Runtime and prometheus_client can be told some things by it only.
-    assert readers == {"settings.py", "inference.py", "slots.py"}
+    assert readers == {"settings.py", "inference.py"}
 
 
 def test_an_app_on_a_broken_bundle_is_not_built(tmp_path: Path) -> None:

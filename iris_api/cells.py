@@ -1,0 +1,116 @@
+"""Where prometheus_client's instruments keep their numbers: in files that other processes read.
+
+Its own `MultiProcessValue` asks at each increment whether the process was forked, looks its place
+up, and takes a lock. Here a fork is told, and all that a request adds is written under one lock.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+DOUBLE = 8
+"""Bytes of a number."""
+
+
+class Cell:
+    """One number. Its methods are those that prometheus_client's instruments call."""
+
+    __slots__ = ("__weakref__", "at", "file", "key", "numbers")
+
+    at: int
+    numbers: memoryview[float]
+
+    def __init__(self, file: str, key: str) -> None:
+        self.file = file
+        self.key = key
+
+    def inc(self, amount: float) -> None:
+        """Add to it."""
+        CELLS.add([(self, amount)])
+
+    def get(self) -> float:
+        """The number, as this process and its forerunners in the slot have made it."""
+        return self.numbers[self.at]
+
+    def get_exemplar(self) -> None:
+        """There are none across processes."""
+
+
+class Cells:
+    """All the numbers of a process: in its own memory, until they are moved to files."""
+
+    def __init__(self) -> None:
+        self._all: WeakSet[Cell] = WeakSet()
+        self._files: dict[str, Any] = {}
+        self.stay_in_memory()
+
+    def stay_in_memory(self) -> None:
+        """Count from zero, where no other process looks."""
+        self._move(_place_in_memory)
+
+    def move(self, directory: Path, slot: str) -> None:
+        """From now on count in a slot's files, onward from what they hold; also after a fork."""
+        files: dict[str, Any] = {}
+
+        def place(cell: Cell) -> None:
+            file = files.get(cell.file)
+            if file is None:
+                file = files[cell.file] = MmapedDict(str(directory / f"{cell.file}_{slot}.db"))
+            file.read_value(cell.key)  # Makes room for it, if it is new.
+            cell.at = file._positions[cell.key] // DOUBLE
+            cell.numbers = memoryview(file._m).cast("d")
+
+        self._move(place)
+        self._files = files
+
+    def add(self, additions: Iterable[tuple[Cell, float]]) -> None:
+        """Add to some cells, as if at once."""
+        with self._lock:
+            for cell, amount in additions:
+                cell.numbers[cell.at] += amount
+
+    def cell(  # noqa: PLR0913, PLR0917  # It is prometheus_client that calls.
+        self,
+        kind: str,
+        metric: str,
+        name: str,
+        label_names: tuple[str, ...],
+        labels: tuple[str, ...],
+        text: str,
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> Cell:
+        """The number of a sample, in the place of prometheus_client's `ValueClass`."""
+        file = f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind
+        cell = Cell(file, mmap_key(metric, name, list(label_names), list(labels), text))
+        with self._lock:
+            self._place(cell)
+            self._all.add(cell)
+        return cell
+
+    def _move(self, place: Callable[[Cell], None]) -> None:
+        self._lock = Lock()  # A thread that was not forked may hold the old one.
+        self._place = place
+        for cell in self._all:
+            place(cell)
+        for file in self._files.values():
+            file.close()
+        self._files = {}
+
+
+def _place_in_memory(cell: Cell) -> None:
+    cell.at = 0
+    cell.numbers = memoryview(bytearray(DOUBLE)).cast("d")
+
+
+CELLS = Cells()
+values.ValueClass = CELLS.cell

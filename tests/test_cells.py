@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.mmap_dict import MmapedDict
+
+from iris_api.cells import CELLS, Cell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def _memory() -> None:
+    """Each test starts, and leaves the others, without files."""
+    CELLS.stay_in_memory()
+
+
+def cell(name: str) -> Cell:
+    return CELLS.cell("counter", name, name, (), (), "Of a test.")
+
+
+def kept(file: Path) -> list[float]:
+    """The numbers in a file, as prometheus_client reads them."""
+    of: Any = MmapedDict
+    return [value for _, value, *_ in of.read_all_values_from_file(str(file))]
+
+
+def in_child(target: object, *arguments: object) -> None:
+    child = FORK.Process(target=target, args=arguments)  # type: ignore[arg-type]
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+
+
+def test_instruments_keep_their_numbers_here(tmp_path: Path) -> None:
+    """What they had counted for themselves does not come along: it was nobody else's."""
+    registry = CollectorRegistry()
+    counter = Counter("seen", "Seen.", registry=registry)
+    histogram = Histogram("took", "Took.", registry=registry, buckets=(1, 2))
+    counter.inc(3)
+    assert registry.get_sample_value("seen_total") == 3
+    CELLS.move(tmp_path, "0")
+    counter.inc(4)
+    histogram.observe(1.5)
+    assert registry.get_sample_value("seen_total") == 4
+    assert kept(tmp_path / "counter_0.db") == [4]
+    assert sorted(kept(tmp_path / "histogram_0.db")) == [0, 0, 1, 1.5]
+
+
+def test_a_slot_is_counted_on_in(tmp_path: Path) -> None:
+    """Away from it and back, each file keeps what was counted in it."""
+    number = cell("seen")
+    for slot in ("0", "1", "0"):
+        CELLS.move(tmp_path, slot)
+        number.inc(1)
+    assert number.get() == 2
+    assert kept(tmp_path / "counter_0.db") == [2]
+    assert kept(tmp_path / "counter_1.db") == [1]
+
+
+def fork_while_locked(directory: Path) -> None:
+    number = cell("seen")
+    CELLS.move(directory, "0")
+    with CELLS._lock:
+        child = os.fork()
+        if not child:
+            CELLS.move(directory, "1")
+            number.inc(5)
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_fork_counts_even_if_a_thread_was_counting(tmp_path: Path) -> None:
+    """The lock that it inherits is one that nobody will open."""
+    in_child(fork_while_locked, tmp_path)
+    assert kept(tmp_path / "counter_1.db") == [5]
+
+
+def test_a_file_that_grows_keeps_counting(tmp_path: Path) -> None:
+    """Numbers that were placed before it grew are still those in the file."""
+    first = cell("first")
+    CELLS.move(tmp_path, "0")
+    many = [cell(f"{'x' * 1000}{number}") for number in range(2000)]  # Over a mebibyte.
+    CELLS.add([(number, 1.0) for number in (first, *many)])
+    assert kept(tmp_path / "counter_0.db") == [1.0] * 2001
+
+
+def test_threads_lose_nothing() -> None:
+    """Each addition is there, whoever else adds."""
+    number = cell("seen")
+
+    def add() -> None:
+        for _ in range(20_000):
+            number.inc(1)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert number.get() == 80_000
+
+
+def test_a_number_that_nobody_uses_is_not_kept(tmp_path: Path) -> None:
+    """A model that was swapped out takes its own along, once nothing counts it."""
+    cell("gone")
+    CELLS.move(tmp_path, "0")
+    assert not list(tmp_path.iterdir())
