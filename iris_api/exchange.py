@@ -103,6 +103,6 @@ def _waited(environ: dict[str, Any], proxies: TrustedProxies) -> float:
 
 def _end(response: Response) -> Response:
     exchange = current()
-    response.headers[HEADER] = exchange.id
+    response.headers.add(HEADER, exchange.id)
     exchange.outcome = None  # Ten thousand rows need not stay until this thread's next request.
     return response

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response
+from flask import Flask, Response, appcontext_tearing_down, request_tearing_down
+from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
@@ -53,13 +54,40 @@ class LeanFlask(Flask):
             default_method=environ["REQUEST_METHOD"],
         )
 
+    def preprocess_request(self) -> Any:
+        """Call what the app does before a request, where no blueprint adds to that."""
+        if len(self.before_request_funcs) > 1 or self.url_value_preprocessors:
+            return super().preprocess_request()
+        for before in self.before_request_funcs[None]:
+            if (answer := before()) is not None:
+                return answer
+        return None
+
+    def process_response(self, response: Response) -> Response:
+        """Call what the app does after a request, where its blueprint does not add to that."""
+        if request_ctx.request.blueprint in self.after_request_funcs:
+            return super().process_response(response)
+        for after in reversed(self.after_request_funcs[None]):
+            response = after(response)
+        return response
+
+    def do_teardown_request(self, *exc: Any) -> None:
+        """Only where there is something to do."""
+        if self.teardown_request_funcs or request_tearing_down.receivers:
+            super().do_teardown_request(*exc)
+
+    def do_teardown_appcontext(self, *exc: Any) -> None:
+        """The same."""
+        if self.teardown_appcontext_funcs or appcontext_tearing_down.receivers:
+            super().do_teardown_appcontext(*exc)
+
 
 class BytesResponse(Response):
     """A whole body of bytes, with all its headers there from the start."""
 
     def __init__(self, body: bytes, status: int, content_type: str) -> None:
-        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-        super().__init__(body, status, headers)
+        super().__init__([body], status, content_type=content_type)
+        self.headers.add("Content-Length", str(len(body)))
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:  # noqa: ARG002
         """The headers as they are: there is no location to complete and no length to count."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import select
 import sys
 import time
@@ -26,6 +27,8 @@ LINE_BYTES = 4096
 """PIPE_BUF on Linux, newline included."""
 HELD_LINES = 64
 """Most lines that wait to be written."""
+HELD_SECONDS = 0.01
+"""How long the first of them waits."""
 SECONDS_BETWEEN_COMPLAINTS = 60.0
 SECONDS_FOR_A_READER = 1.0
 """That a full pipe may take until it has room again; then lines are lost until it has."""
@@ -112,6 +115,7 @@ class StdoutHandler(logging.Handler):
         )
         self._holds = False
         self._held: deque[str] = deque()
+        self._due = 0.0
         self._stalled = False
         self._complained = -SECONDS_BETWEEN_COMPLAINTS
         self._writing = RLock()  # A signal's handler may log in the middle of a write.
@@ -120,10 +124,17 @@ class StdoutHandler(logging.Handler):
         """From now on hold lines until `flush`, but for errors, or when many wait."""
         self._holds = True
 
+    def seconds_left(self) -> float:
+        """Until what is held should be written; endless if nothing is."""
+        return self._due - time.monotonic() if self._held else math.inf
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or hold it."""
         try:
-            self._held.append(self.format(record) + "\n")
+            line = self.format(record) + "\n"
+            if not self._held:
+                self._due = time.monotonic() + HELD_SECONDS
+            self._held.append(line)
         except Exception as error:  # noqa: BLE001  # No log line is worth an answer.
             self._complain(error)
         if not self._holds or record.levelno > logging.WARNING or len(self._held) >= HELD_LINES:
@@ -175,5 +186,6 @@ class StdoutHandler(logging.Handler):
         yield piece
 
 
+logging.logThreads = logging.logMultiprocessing = False  # No line names them.
 STDOUT = StdoutHandler()
 """One for all loggers: pieces of two would mix on their way to a pipe."""

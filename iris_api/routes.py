@@ -58,8 +58,9 @@ def index() -> Response:
 @bp.post("/predict", endpoint="predict_alias")
 def predict() -> Response:
     """Predict one row (an object) or a batch (an array of objects)."""
-    body = json_body(service().max_body_bytes)
-    serving, exchange = service().serving, current()
+    running, exchange = service(), current()
+    body = json_body(running.max_body_bytes)
+    serving = running.serving
     exchange.tally = serving.tally
     made, exchange.outcome = serving.model.answer(body)
     return answer(made)

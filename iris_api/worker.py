@@ -46,21 +46,24 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Have nothing at work yet."""
         self._at_work: dict[Connection, float] = {}
         self._refusing = False
-        self._next_scan = 0.0
+        self._next_scan = self._next_notice = 0.0
         self._for_probes = ThreadPoolExecutor(1)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Write the log lines of the requests that were finished meanwhile.
-
-        Each finished request wakes this loop, so that lines wait for no longer than it takes to
-        come round: at once when there is little to do, and several together under load.
-        """
-        super().wait_for_and_dispatch_events(timeout)
-        STDOUT.flush()
+        """Also write the log lines of the requests that were finished, many together under load."""
+        super().wait_for_and_dispatch_events(min(timeout, max(STDOUT.seconds_left(), 0.0)))
+        if STDOUT.seconds_left() <= 0:
+            STDOUT.flush()
 
     def notify(self) -> None:
-        """Show that all is well, unless a thread is stuck: then let Gunicorn replace the worker."""
+        """Show that all is well, unless a thread is stuck: then let Gunicorn replace the worker.
+
+        Gunicorn asks in each round of the loop, which under load are some thousand a second.
+        """
         now = time.monotonic()
+        if now < self._next_notice:
+            return
+        self._next_notice = now + SECONDS_BETWEEN_SCANS
         for connection, began in list(self._at_work.items()):
             if now - began > self.cfg.timeout > 0:
                 return

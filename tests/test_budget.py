@@ -15,9 +15,9 @@ from .conftest import FLOWER, Key
 if TYPE_CHECKING:
     from flask import Flask
 
-ONE_ROW = 680
-"""Functions that a request of one row may call, in Python and C. Measured: 642 on Python 3.11, of
-which pytest's own log handlers are 82, the log line and fourteen counters 166."""
+ONE_ROW = 540
+"""Functions that a request of one row may call, in Python and C. Measured: 508 on Python 3.11, of
+which pytest's own log handlers are 82."""
 THOUSAND_ROWS_MORE = 50
 """And that a thousand further rows may add. Measured: none, for no function is called per row."""
 
