@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from .service import Service
 
-HOW = "Send a valid API key as 'X-API-Key: KEY' or as 'Authorization: Bearer KEY'."
+HEADER = "X-API-Key"
+HOW = f"Send a valid API key as '{HEADER}: KEY' or as 'Authorization: Bearer KEY'."
 
 View = TypeVar("View", bound="Callable[..., object]")
 
@@ -32,7 +33,7 @@ def init_app(app: Flask) -> None:
         exchange.caller, exchange.wrong_key = name, bool(key) and name is None
         return name
 
-    by_header = _guard(HTTPTokenAuth(header="X-API-Key"), name_of_caller)
+    by_header = _guard(HTTPTokenAuth(header=HEADER), name_of_caller)
     by_bearer = _guard(HTTPTokenAuth(scheme="Bearer"), name_of_caller)
 
     @app.before_request
