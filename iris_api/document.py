@@ -66,7 +66,7 @@ REQUEST_ID = "7d4f9c0e5b1a48d2a6c3f0e9b8d7c6a5"
 
 def document(app: Flask, model: Model, *, most_bytes: int) -> dict[str, Any]:
     """What the app serves with a model, as an OpenAPI document."""
-    rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
+    rules = sorted(app.url_map.iter_rules(), key=lambda rule: (_is_alias(app, rule), rule.rule))
     declared: list[Operation] = [vars(app.view_functions[r.endpoint])["operation"] for r in rules]
     types = [kind for each in declared for kind in each.answers]
     bodies, by_type, named = shapes.schemas(model, [*types, errors.Problem, errors.ContractProblem])
@@ -124,7 +124,7 @@ class _Writer:
         """One method of one rule."""
         view = self.app.view_functions[rule.endpoint]
         summary, _, text = (getdoc(view) or "").partition("\n\n")
-        if rule.endpoint.rpartition(".")[2] != view.__name__:
+        if _is_alias(self.app, rule):
             summary = f"Alias of {view.__name__}: {summary[0].lower()}{summary[1:]}"
         made: dict[str, Any] = {
             "operationId": _operation_id(rule),
@@ -220,6 +220,12 @@ def _again(rule: Rule) -> dict[str, Any]:
         "description": "Asked for again with its ETag, it is not sent twice.",
         "parameters": given | {"header.If-None-Match": "$response.header.ETag"},
     }
+
+
+def _is_alias(app: Flask, rule: Rule) -> bool:
+    """Whether it is a second way to a view, whose own name is that of the first."""
+    name: str = app.view_functions[rule.endpoint].__name__
+    return bool(rule.endpoint.rpartition(".")[2] != name)
 
 
 def _operation_id(rule: Rule) -> str:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .model import Model
 
 DIST = Path(flask_swagger_ui.__file__).parent / "dist"
-DOCS_POLICY = pages.HEADERS["Content-Security-Policy"]
+POLICY = pages.HEADERS["Content-Security-Policy"].replace("img-src", "img-src data:")
+"""Swagger UI's style has its icons in it."""
 
 bp = Blueprint("openapi", __name__)
 
@@ -61,7 +62,7 @@ def write(app: Flask) -> None:
 
 @bp.after_request
 def _guard(response: Response) -> Response:
-    response.headers.update(pages.HEADERS | {"Content-Security-Policy": DOCS_POLICY})
+    response.headers.update(pages.HEADERS | {"Content-Security-Policy": POLICY})
     return response
 
 

@@ -106,7 +106,9 @@ class CheckedClient(FlaskClient):
             sent = response.request
             path = sent.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
             headers = dict(response.headers)
-            described.check(sent.method, path or "/", response.status_code, headers, self._body(response))
+            described.check(
+                sent.method, path or "/", response.status_code, headers, self._body(response)
+            )
         return response
 
     def _body(self, response: TestResponse) -> bytes:

@@ -1,5 +1,10 @@
-// Swagger UI on this service's own document. The key lives in this page alone.
-const start = () => SwaggerUIBundle({
+// Swagger UI on this service's own document. The key stays in this page.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+follow();
+dark.addEventListener("change", follow);
+
+SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#docs",
   deepLinking: true,
@@ -8,4 +13,3 @@ const start = () => SwaggerUIBundle({
   defaultModelsExpandDepth: 0,
   validatorUrl: null,
 });
-start();
