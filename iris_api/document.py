@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from inspect import getdoc
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.routing.converters import AnyConverter
@@ -15,10 +16,9 @@ from .body import JSON
 from .exceptions import ContractError, NotAuthenticatedError, OverloadedError, WrongKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from flask import Flask
-    from werkzeug.routing import Rule
 
     from .exceptions import IrisError
     from .model import Model
@@ -64,20 +64,30 @@ REQUEST_ID = "7d4f9c0e5b1a48d2a6c3f0e9b8d7c6a5"
 """Of the problems among the examples."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """One rule of the URL map, and what its view says of itself."""
+
+    alias: bool
+    """Whether it is a further way to its view."""
+    path: str
+    methods: list[str]
+    id: str
+    summary: str
+    declared: Operation
+    public: bool
+    arguments: dict[str, list[str]]
+    """Its variable parts, each with the values it may have, if they are told apart."""
+
+
 def document(app: Flask, model: Model, *, most_bytes: int) -> dict[str, Any]:
     """What the app serves with a model, as an OpenAPI document."""
-    rules = sorted(app.url_map.iter_rules(), key=lambda rule: (_is_alias(app, rule), rule.rule))
-    declared: list[Operation] = [vars(app.view_functions[r.endpoint])["operation"] for r in rules]
-    types = [kind for each in declared for kind in each.answers]
+    routes = sorted(_routes(app), key=attrgetter("alias", "path"))
+    types = [kind for route in routes for kind in route.declared.answers]
     bodies, by_type, named = shapes.schemas(model, [*types, errors.Problem, errors.ContractProblem])
     sent = shapes.requests(model)
     examples = shapes.answers(model, sent) | shapes.refusals(model)
-    writer = _Writer(app, by_type, examples, _body(bodies, sent, most_bytes))
-    paths: dict[str, Any] = defaultdict(dict)
-    for rule, each in zip(rules, declared, strict=True):
-        path = re.sub(r"<(?:[^:]+:)?(\w+)>", r"{\1}", rule.rule)
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            paths[path][method.lower()] = writer.operation(rule, each, method)
+    writer = _Writer(by_type, examples, _body(bodies, sent, most_bytes))
     told = {
         "name": model.manifest.name,
         "version": model.version,
@@ -95,10 +105,15 @@ def document(app: Flask, model: Model, *, most_bytes: int) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "tags": [{"name": tag, "description": text} for tag, text in TAGS.items()],
-        "paths": paths,
+        "paths": {
+            route.path: {
+                method.lower(): writer.operation(route, method) for method in route.methods
+            }
+            for route in routes
+        },
         "components": {
             "schemas": named,
-            "responses": {_shared(status): writer.refusal(status, ()) for status in ANYWHERE},
+            "responses": {_shared(status): writer.refusal(status) for status in ANYWHERE},
             "headers": {
                 name: {"description": text, "schema": {"type": kind}}
                 for name, (text, kind) in HEADERS.items()
@@ -111,52 +126,65 @@ def document(app: Flask, model: Model, *, most_bytes: int) -> dict[str, Any]:
     }
 
 
+def _routes(app: Flask) -> Iterable[_Route]:
+    # A view that is reached in several ways has its own name as the endpoint of the first.
+    rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
+    views = {endpoint: app.view_functions[endpoint] for endpoint in rules}
+    first = {views[e]: rules[e].rule for e in rules if e.rpartition(".")[2] == views[e].__name__}
+    for endpoint, rule in rules.items():
+        view = views[endpoint]
+        summary = (getdoc(view) or "").partition("\n")[0]
+        alias = first.get(view, rule.rule) != rule.rule
+        yield _Route(
+            alias,
+            re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule),
+            sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}),
+            endpoint.removeprefix("v1.").replace(".", "_"),
+            f"Alias of {first[view]}: {summary[0].lower()}{summary[1:]}" if alias else summary,
+            vars(view)["operation"],
+            auth.is_public(app, endpoint),
+            {name: _values(rule._converters[name]) for name in sorted(rule.arguments)},
+        )
+
+
+def _values(converter: Any) -> list[str]:
+    return sorted(converter.items) if isinstance(converter, AnyConverter) else []
+
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Writes the operations of one document."""
 
-    app: Flask
     schemas: dict[Any, Any]
     examples: dict[Any, Any]
     body: dict[str, Any]
 
-    def operation(self, rule: Rule, declared: Operation, method: str) -> dict[str, Any]:
-        """One method of one rule."""
-        view = self.app.view_functions[rule.endpoint]
-        summary, _, text = (getdoc(view) or "").partition("\n\n")
-        if _is_alias(self.app, rule):
-            summary = f"Alias of {view.__name__}: {summary[0].lower()}{summary[1:]}"
+    def operation(self, route: _Route, method: str) -> dict[str, Any]:
+        """One method of one route."""
         made: dict[str, Any] = {
-            "operationId": _operation_id(rule),
-            "summary": summary,
-            "tags": [declared.tag],
-            "responses": self._responses(rule, declared),
+            "operationId": route.id,
+            "summary": route.summary,
+            "tags": [route.declared.tag],
+            "security": [] if route.public else [{"key": []}, {"bearer": []}],
+            "parameters": list(_parameters(route)),
+            "responses": self._responses(route),
         }
-        if text:
-            made["description"] = text
-        public = auth.is_public(self.app, rule.endpoint)
-        made["security"] = [] if public else [{"key": []}, {"bearer": []}]
-        if parameters := list(_parameters(rule, declared)):
-            made["parameters"] = parameters
-        if method == "POST":
-            made["requestBody"] = self.body
-        return made
+        return made | ({"requestBody": self.body} if method == "POST" else {})
 
-    def _responses(self, rule: Rule, declared: Operation) -> dict[str, Any]:
-        responses = {"200": self._good(declared)}
-        if declared.tagged:
+    def _responses(self, route: _Route) -> dict[str, Any]:
+        responses = {"200": self._good(route.declared)}
+        if route.declared.tagged:
             responses["304"] = _response("The client has it already.", TAGGED)
-            responses["200"]["links"] = {"unchanged": _again(rule)}
+            responses["200"]["links"] = {"unchanged": _again(route)}
         raised: dict[int, list[type[IrisError]]] = defaultdict(list)
-        guards = () if auth.is_public(self.app, rule.endpoint) else GUARDS
-        for error in (*declared.raises, *guards):
+        for error in (*route.declared.raises, *(() if route.public else GUARDS)):
             raised[error.status].append(error)
-        for status in sorted({*raised, *ANYWHERE, *([404] if rule.arguments else [])}):
+        for status in sorted({*raised, *ANYWHERE, *([404] if route.arguments else [])}):
             shared = status in ANYWHERE and status not in raised
             responses[str(status)] = (
                 {"$ref": f"#/components/responses/{_shared(status)}"}
                 if shared
-                else self.refusal(status, raised[status])
+                else self.refusal(status, *raised[status])
             )
         return responses
 
@@ -171,7 +199,7 @@ class _Writer:
             }
         return _response("As asked.", TAGGED if declared.tagged else (), content)
 
-    def refusal(self, status: int, raised: Sequence[type[IrisError]]) -> dict[str, Any]:
+    def refusal(self, status: int, *raised: type[IrisError]) -> dict[str, Any]:
         """The answer of a status that these errors have, if any."""
         texts = [(error.__doc__ or "").partition("\n")[0] for error in raised]
         texts += [ANYWHERE[status]] if status in ANYWHERE else []
@@ -213,31 +241,18 @@ def _response(
     return made | ({"content": content} if content else {})
 
 
-def _again(rule: Rule) -> dict[str, Any]:
-    given = {f"path.{name}": f"$request.path.{name}" for name in rule.arguments}
+def _again(route: _Route) -> dict[str, Any]:
+    given = {f"path.{name}": f"$request.path.{name}" for name in route.arguments}
     return {
-        "operationId": _operation_id(rule),
+        "operationId": route.id,
         "description": "Asked for again with its ETag, it is not sent twice.",
         "parameters": given | {"header.If-None-Match": "$response.header.ETag"},
     }
 
 
-def _is_alias(app: Flask, rule: Rule) -> bool:
-    """Whether it is a second way to a view, whose own name is that of the first."""
-    name: str = app.view_functions[rule.endpoint].__name__
-    return bool(rule.endpoint.rpartition(".")[2] != name)
-
-
-def _operation_id(rule: Rule) -> str:
-    return str(rule.endpoint).removeprefix("v1.").replace(".", "_")
-
-
-def _parameters(rule: Rule, declared: Operation) -> Iterable[dict[str, Any]]:
-    for name in sorted(rule.arguments):
-        schema: dict[str, Any] = {"type": "string"}
-        converter = rule._converters[name]
-        if isinstance(converter, AnyConverter):
-            schema["enum"] = sorted(converter.items)
+def _parameters(route: _Route) -> Iterable[dict[str, Any]]:
+    for name, values in route.arguments.items():
+        schema = {"type": "string"} | ({"enum": values} if values else {})
         yield {"name": name, "in": "path", "required": True, "schema": schema}
-    if declared.tagged:
+    if route.declared.tagged:
         yield {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
