@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import (
-    auth,
-    cli,
-    errors,
-    exchange,
-    logs,
-    metrics,
-    model_cli,
-    openapi,
-    pages,
-    routes,
-    shed,
-)
+from . import auth, cli, errors, exchange, logs, metrics, model_cli, openapi, pages, routes, shed
 from .lean import LeanFlask
 from .service import Service
 from .settings import Settings, run_by_flask_command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 DIST = Path(flask_swagger_ui.__file__).parent / "dist"
 POLICY = pages.HEADERS["Content-Security-Policy"].replace("img-src", "img-src data:")
 """Swagger UI's style has its icons in it."""
+
+FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+"""What the page needs of it."""
 
 bp = Blueprint("openapi", __name__)
 
@@ -84,10 +86,10 @@ def docs() -> Response:
     return pages.file("docs.html")
 
 
-@bp.get('/docs/<any("swagger-ui.css", "swagger-ui-bundle.js"):name>')
+@bp.get("/docs/<any({}):name>".format(", ".join(f'"{name}"' for name in FILES)))
 @public
 @quiet
-@operation("Pages", text=("text/css", "text/javascript"), tagged=True)
+@operation("Pages", text=tuple(FILES.values()), tagged=True)
 def docs_file(name: str) -> Response:
     """Swagger UI's own script and style."""
     return _packaged(name).answer(current().request)
@@ -95,4 +97,4 @@ def docs_file(name: str) -> Response:
 
 @cache
 def _packaged(name: str) -> Tagged:
-    return Tagged((DIST / name).read_bytes(), f"{guess_type(name)[0]}; charset=utf-8")
+    return Tagged((DIST / name).read_bytes(), f"{FILES[name]}; charset=utf-8")

@@ -34,6 +34,7 @@ LOWER_FLOOR = (
     "schemas",
     "service",
     "settings",
+    "shapes",
     "slots",
     "stopping",
     "tally",

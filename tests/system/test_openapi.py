@@ -101,6 +101,7 @@ def test_a_generated_client_calls_the_service(
         assert (problem.status, problem.type_) == (401, "urn:iris-api:problem:wrong-key")
 
 
+@pytest.mark.parametrize("page", [("desktop", "light"), ("phone", "dark")], indirect=True, ids=str)
 def test_a_person_authorises_and_tries_it(page: Page, server: Server) -> None:
     """In the browser: a key, a row, and the service's answer, without a word on the console."""
     said: list[str] = []
