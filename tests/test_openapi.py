@@ -11,7 +11,8 @@ import pytest
 from openapi_spec_validator import validate
 from sklearn.linear_model import LogisticRegression
 
-from iris_api import create_app
+from iris_api import create_app, routes
+from iris_api.auth import public
 from iris_api.model import Model
 from iris_api.settings import Settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from flask import Flask
+    from flask import Flask, Response
     from flask.testing import FlaskClient
 
     from iris_api.bundle import Bundle
@@ -206,6 +207,18 @@ def test_swagger_ui_is_served_from_here(stranger: FlaskClient, name: str) -> Non
 def test_nothing_else_of_the_package_is_served(stranger: FlaskClient, name: str) -> None:
     """The page needs two files of it."""
     assert stranger.get(f"/docs/{name}").status_code == 404
+
+
+def test_the_client_of_these_tests_looks_at_each_answer(trained: Path, key: Key) -> None:
+    """Also at its body: a service that says something else fails the test that asks."""
+
+    def live() -> Response:
+        return routes.answer({"status": "alive", "mood": "good"})
+
+    app = create_app(Settings(model_dir=trained, api_keys=key.entry))
+    app.view_functions["v1.live"] = public(live)
+    with pytest.raises(jsonschema_rs.ValidationError, match="mood"):
+        app.test_client().get("/health/live")
 
 
 def without(document: Any, *path: str) -> Described:
