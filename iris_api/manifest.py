@@ -52,6 +52,10 @@ class FeatureSpec(Document):
     description: str = ""
     example: float
 
+    def sent(self, value: float) -> float:
+        """A value as JSON has to have it: whole, where the feature is."""
+        return int(value) if self.type == "int" else value
+
     @model_validator(mode="after")
     def _bounds_hold_the_example(self) -> Self:
         if not -FLOAT32_MAX <= self.minimum <= self.example <= self.maximum <= FLOAT32_MAX:
@@ -76,6 +80,11 @@ class Contract(Document):
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features in the estimator's order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def example(self) -> dict[str, float]:
+        """A row that keeps the contract."""
+        return {feature.name: feature.sent(feature.example) for feature in self.features}
 
 
 class Artefact(Document):

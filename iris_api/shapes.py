@@ -74,15 +74,19 @@ def _narrow(named: dict[str, Any], contract: Contract) -> None:
 
 def requests(model: Model) -> list[Any]:
     """Bodies that the model answers: one row, and a batch."""
-    features = model.manifest.contract.features
-    single: Row = {feature.name: feature.example for feature in features}
+    contract = model.manifest.contract
+    single: Row = contract.example
     golden = [
-        {f.name: int(x) if f.type == "int" else x for f, x in zip(features, row, strict=True)}
+        {feature.name: feature.sent(x) for feature, x in zip(contract.features, row, strict=True)}
         for row in model.manifest.golden.rows
-        if all(f.minimum <= x <= f.maximum for f, x in zip(features, row, strict=True))
     ]
+    golden = [row for row in golden if _kept(row, contract)]
     spread = golden[:: max(1, len(golden) // BATCH_ROWS)] or [single]
     return [single, spread[: min(BATCH_ROWS, model.schema.max_rows)]]
+
+
+def _kept(row: Row, contract: Contract) -> bool:
+    return all(f.minimum <= row[f.name] <= f.maximum for f in contract.features)
 
 
 def answers(model: Model, bodies: list[Any]) -> dict[Any, Any]:

@@ -136,6 +136,19 @@ def test_it_follows_the_model_that_is_served(
     validate(after.json)
 
 
+def test_whole_features_have_whole_examples(key: Key, save: Callable[..., Bundle]) -> None:
+    """A row that the contract would refuse is no example, and must not stop the start."""
+    rows = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]])
+    fitted = LogisticRegression().fit(rows, [0, 1, 0, 1])
+    bundle = save(fitted, rows, np.array([0, 1, 0, 1]), type="int", minimum=0, maximum=9)
+    app = create_app(Settings(model_dir=bundle.directory, api_keys=key.entry))
+    document: Any = app.test_client().get("/openapi.json").json
+    body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]
+    for example in body["examples"].values():
+        answer = app.test_client().post("/v1/predict", json=example["value"], headers=key.headers)
+        assert answer.status_code == 200
+
+
 ENCODINGS = {
     "gzip": True,
     "gzip, deflate, br": True,
