@@ -189,7 +189,7 @@ class _Writer:
         return responses
 
     def _good(self, declared: Operation) -> dict[str, Any]:
-        content: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in declared.text}
+        content: dict[str, Any] = {}
         kinds = [self.schemas[kind] for kind in declared.answers]
         if kinds:
             content[JSON] = {"schema": {"oneOf": kinds} if len(kinds) > 1 else kinds[0]}
@@ -197,6 +197,7 @@ class _Writer:
             content[JSON]["examples"] = {
                 kind.__name__: {"value": self.examples[kind]} for kind in found
             }
+        content |= {kind: {"schema": {"type": "string"}} for kind in declared.text}
         return _response("As asked.", TAGGED if declared.tagged else (), content)
 
     def refusal(self, status: int, *raised: type[IrisError]) -> dict[str, Any]:
