@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import TypedDict
 
+from .manifest import Probability  # noqa: TC001  # Pydantic asks for it
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,8 +22,8 @@ class Prediction(TypedDict):
     """One row's answer. Confidence and probabilities are rounded to 4 decimals."""
 
     prediction: str
-    confidence: float
-    probabilities: dict[str, float]
+    confidence: Probability
+    probabilities: dict[str, Probability]
 
 
 class SinglePrediction(Prediction):

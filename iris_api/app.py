@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import auth, cli, errors, exchange, logs, metrics, model_cli, pages, routes, shed
+from . import auth, cli, errors, exchange, logs, metrics, model_cli, openapi, pages, routes, shed
 from .lean import LeanFlask
 from .service import Service
 from .settings import Settings, run_by_flask_command
@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     app.register_blueprint(routes.bp)
     app.register_blueprint(pages.bp)
+    openapi.init_app(app)
     exchange.init_app(app)
     logs.init_app(app)
     metrics.init_app(app)
@@ -41,4 +42,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A command such as `keys add` must work before there is a key file or a model.
     if not run_by_flask_command():
         service.open()
+        openapi.write(app)
     return app

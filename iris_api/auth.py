@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from .service import Service
 
-HOW = "Send a valid API key as 'X-API-Key: KEY' or as 'Authorization: Bearer KEY'."
+HEADER = "X-API-Key"
+HOW = f"Send a valid API key as '{HEADER}: KEY' or as 'Authorization: Bearer KEY'."
 
 View = TypeVar("View", bound="Callable[..., object]")
 

@@ -6,14 +6,15 @@ A 500 says nothing of the inside; the log has it, under the same request id.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import orjson
 from flask import current_app
 from gunicorn.http.errors import ParseException
+from typing_extensions import TypedDict
 from werkzeug.exceptions import HTTPException
 
-from .exceptions import IrisError
+from .exceptions import FieldProblem, IrisError
 from .exchange import current
 from .lean import BytesResponse
 
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:iris-api:problem:"
+NOT_READY = "The service is not ready: its operator has to look at the log."
+
+
+class Problem(TypedDict):
+    """Why a request was not answered as asked (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None
+    request_id: str
+
+
+class ContractProblem(Problem):
+    """What breaks the input contract: the first errors, and how many there are."""
+
+    errors: list[FieldProblem]
+    total: int
 
 
 def init_app(app: Flask) -> None:
@@ -32,38 +51,49 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _render_unforeseen)
 
 
-def problem(
-    status: int, detail: str | None, slug: str | None = None, title: str | None = None, **more: Any
-) -> Response:
-    """A problem document. Without slug and title it is the plain one of its status."""
-    phrase = HTTPStatus(status).phrase
-    exchange = current()
-    if status != HTTPStatus.INTERNAL_SERVER_ERROR:
-        exchange.refused = slug or phrase.lower().replace(" ", "-")
-    document = {
+def problem_of(error: IrisError, request_id: str) -> Problem:
+    """The problem document of an error of ours."""
+    detail = str(error) if error.public else NOT_READY
+    made = _document(error.status, detail, request_id, error.slug, error.title)
+    return cast("Problem", {**made, **error.extensions})
+
+
+def _document(
+    status: int,
+    detail: str | None,
+    request_id: str,
+    slug: str | None = None,
+    title: str | None = None,
+) -> Problem:
+    """Without slug and title it is the plain one of its status."""
+    return {
         "type": TYPE_PREFIX + slug if slug else "about:blank",
-        "title": title or phrase,
+        "title": title or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "request_id": exchange.id,
-        **more,
+        "request_id": request_id,
     }
-    body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _answer(problem: Problem, slug: str | None = None) -> Response:
+    status = problem["status"]
+    if status != HTTPStatus.INTERNAL_SERVER_ERROR:
+        phrase = HTTPStatus(status).phrase
+        current().refused = slug or phrase.lower().replace(" ", "-")
+    body = orjson.dumps(problem, option=orjson.OPT_APPEND_NEWLINE)
     return BytesResponse(body, status, MEDIA_TYPE)
 
 
 def _render_ours(error: IrisError) -> Response:
-    detail = str(error)
     if not error.public:
         current_app.logger.error({"event": str(error), "request_id": current().id})
-        detail = "The service is not ready: its operator has to look at the log."
-    response = problem(error.status, detail, error.slug, error.title, **error.extensions)
+    response = _answer(problem_of(error, current().id), error.slug)
     response.headers.update(error.headers)
     return response
 
 
 def _render_http(error: HTTPException) -> Response:
-    response = problem(error.code or 500, error.description)
+    response = _answer(_document(error.code or 500, error.description, current().id))
     kept = ("Allow", "Retry-After", "WWW-Authenticate", "Content-Range")
     response.headers.update((k, v) for k, v in error.get_headers() if k in kept)
     return response
@@ -71,11 +101,13 @@ def _render_http(error: HTTPException) -> Response:
 
 def _render_parse(error: ParseException) -> Response:
     """A body whose framing broke while it was read, such as a bad chunk size."""
-    return problem(400, f"The body can't be read: {type(error).__name__}.")
+    detail = f"The body can't be read: {type(error).__name__}."
+    return _answer(_document(400, detail, current().id))
 
 
 def _render_unforeseen(error: Exception) -> Response:
     current_app.logger.error(
         {"event": "unforeseen error", "request_id": current().id}, exc_info=error
     )
-    return problem(500, "Something went wrong here, not with the request. The log has it.")
+    detail = "Something went wrong here, not with the request. The log has it."
+    return _answer(_document(500, detail, current().id))

@@ -7,7 +7,12 @@ names the kind of problem. Nothing here knows Flask; `errors` renders the tree o
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NotRequired, cast
+
+from typing_extensions import TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def reason(error: Exception) -> str:
@@ -28,7 +33,7 @@ class IrisError(Exception):
     """Response headers that belong to this problem."""
 
     @property
-    def extensions(self) -> dict[str, Any]:
+    def extensions(self) -> Mapping[str, object]:
         """Further members of the problem document (RFC 9457, section 3.2)."""
         return {}
 
@@ -130,18 +135,28 @@ class MediaTypeError(IrisError):
     headers: ClassVar[dict[str, str]] = {"Accept-Post": "application/json"}
 
 
+class FieldProblem(TypedDict):
+    """One thing wrong with a body: where (`row` only in a batch, from 0), what, and its kind."""
+
+    row: NotRequired[int]
+    field: NotRequired[str]
+    message: str
+    type: str
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with a body: where (`row` only in a batch, from 0), what, and its kind."""
+    """One thing wrong with a body, with None for what it does not have."""
 
     row: int | None
     field: str | None
     message: str
     type: str
 
-    def as_member(self) -> dict[str, Any]:
+    def as_member(self) -> FieldProblem:
         """The error as a member of the problem's `errors`, without what it does not have."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return cast("FieldProblem", told)
 
 
 class ContractError(IrisError):
@@ -158,6 +173,6 @@ class ContractError(IrisError):
         self.total = total
 
     @property
-    def extensions(self) -> dict[str, Any]:
+    def extensions(self) -> Mapping[str, object]:
         """The listed errors, and how many there are."""
         return {"errors": [error.as_member() for error in self.errors], "total": self.total}

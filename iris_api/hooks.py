@@ -207,8 +207,7 @@ def _print_how_to_call(service: Service, address: str) -> None:
     if key:
         print("No API key is configured: this one is good for this run only.", file=sys.stderr)
     header = f"'X-API-Key: {key}'" if key else '"X-API-Key: $KEY"'
-    features = service.model.manifest.contract.features
-    example = json.dumps({feature.name: feature.example for feature in features})
+    example = json.dumps(service.model.manifest.contract.example)
     print(
         f"curl {address}/v1/predict -H {header} "
         f"-H 'Content-Type: application/json' -d {shlex.quote(example)}",

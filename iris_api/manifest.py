@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+from typing_extensions import TypedDict
 
 FLOAT32_MAX = 3.4028234663852886e38
 """Largest value a float32 holds: beyond it an estimator would see infinity."""
@@ -51,6 +52,10 @@ class FeatureSpec(Document):
     description: str = ""
     example: float
 
+    def sent(self, value: float) -> float:
+        """A value as JSON has to have it: whole, where the feature is."""
+        return int(value) if self.type == "int" else value
+
     @model_validator(mode="after")
     def _bounds_hold_the_example(self) -> Self:
         if not -FLOAT32_MAX <= self.minimum <= self.example <= self.maximum <= FLOAT32_MAX:
@@ -75,6 +80,11 @@ class Contract(Document):
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features in the estimator's order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def example(self) -> dict[str, float]:
+        """A row that keeps the contract."""
+        return {feature.name: feature.sent(feature.example) for feature in self.features}
 
 
 class Artefact(Document):
@@ -153,6 +163,20 @@ class Content(Document):
         return self
 
 
+class Card(TypedDict):
+    """The part of a manifest that a caller may see."""
+
+    name: Name
+    task: Literal["classification"]
+    versions: dict[str, str]
+    evaluation: Evaluation
+    reference: Reference
+    version: str
+    features: tuple[FeatureSpec, ...]
+    classes: tuple[Name, ...]
+    runtime: Runtime
+
+
 class Manifest(Content):
     """The whole document. Its version is the digest of the rest: same training, same version."""
 
@@ -165,10 +189,11 @@ class Manifest(Content):
         """The artefact that answers requests."""
         return self.artefacts[0]
 
-    def card(self) -> dict[str, Any]:
+    def card(self) -> Card:
         """The part a caller may see: all but the golden rows and where the files lie."""
         shown = self.model_dump(mode="json", exclude={"format", "artefacts", "golden", "contract"})
-        return shown | self.contract.model_dump(mode="json") | {"runtime": self.served.runtime}
+        shown |= self.contract.model_dump(mode="json") | {"runtime": self.served.runtime}
+        return cast("Card", shown)
 
     def content_version(self) -> str:
         """The version this content must bear: 12 hex digits of the SHA-256 of all but it.

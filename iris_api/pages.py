@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,13 @@ from flask import Blueprint, send_from_directory
 
 from .auth import public
 from .logs import quiet
+from .operations import operation
 
 if TYPE_CHECKING:
     from flask import Response
 
 STATIC = Path(__file__).parent / "static"
+MEDIA_TYPES = sorted({str(guess_type(path)[0]) for path in STATIC.iterdir()}, reverse=True)
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -35,19 +38,22 @@ def _guard(response: Response) -> Response:
 
 @bp.get("/drift")
 @public
+@operation("Pages", text=("text/html",))
 def drift() -> Response:
     """Live inputs against the training reference, a picture for each feature."""
-    return _file("drift.html")
+    return file("drift.html")
 
 
 @bp.get("/static/<path:name>")
 @public
 @quiet
+@operation("Pages", text=tuple(MEDIA_TYPES))
 def static(name: str) -> Response:
     """Scripts and styles of the pages."""
-    return _file(name)
+    return file(name)
 
 
-def _file(name: str) -> Response:
+def file(name: str) -> Response:
+    """One of the files of the pages."""
     # Not conditional: Werkzeug fails on a year that no date has.
     return send_from_directory(STATIC, name, conditional=False)

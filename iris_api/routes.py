@@ -6,14 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Blueprint, current_app, request, url_for
+from typing_extensions import TypedDict
 
+from .answers import BatchPrediction, SinglePrediction
 from .auth import public
 from .body import JSON, json_body
-from .drift import report
-from .exceptions import DrainingError
+from .drift import DriftReport, report
+from .exceptions import (
+    BodyTooLargeError,
+    ContractError,
+    DrainingError,
+    InvalidJSONError,
+    MediaTypeError,
+    TooManyRowsError,
+)
 from .exchange import current
 from .lean import BytesResponse
 from .logs import quiet
+from .manifest import Card
+from .operations import operation
 
 if TYPE_CHECKING:
     from flask import Response
@@ -21,8 +32,42 @@ if TYPE_CHECKING:
     from .service import Service
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+REFUSALS = (
+    InvalidJSONError,
+    BodyTooLargeError,
+    TooManyRowsError,
+    MediaTypeError,
+    ContractError,
+)
+"""What can be wrong with a body."""
+LINK = '</openapi.json>; rel="service-desc", </docs>; rel="service-doc"'
+"""Where a program and a person find the contract (RFC 8631)."""
 
 bp = Blueprint("v1", __name__)
+
+
+class Index(TypedDict):
+    """What is served, and where."""
+
+    name: str
+    model_version: str
+    features: list[str]
+    classes: list[str]
+    links: dict[str, str]
+
+
+class Readiness(TypedDict):
+    """That requests can be served, and by which model."""
+
+    status: str
+    model: str
+    model_version: str
+
+
+class Liveness(TypedDict):
+    """That the process serves."""
+
+    status: str
 
 
 def service() -> Service:
@@ -38,24 +83,32 @@ def answer(content: Any, status: int = 200) -> Response:
 
 @bp.get("/")
 @public
+@operation("Service", Index)
 def index() -> Response:
     """What this is, and where its parts are."""
     manifest = service().model.manifest
     links = ("predict", "model", "drift", "metrics", "health", "live", "ready")
-    return answer(
+    response = answer(
         {
             "name": manifest.name,
             "model_version": manifest.version,
             "features": list(manifest.contract.feature_names),
             "classes": list(manifest.contract.classes),
             "links": {link: url_for(f"v1.{link}") for link in links}
-            | {"drift_page": url_for("pages.drift")},
+            | {
+                "drift_page": url_for("pages.drift"),
+                "openapi": url_for("openapi.document"),
+                "docs": url_for("openapi.docs"),
+            },
         }
     )
+    response.headers["Link"] = LINK
+    return response
 
 
 @bp.post("/v1/predict")
 @bp.post("/predict", endpoint="predict_alias")
+@operation("Predictions", SinglePrediction, BatchPrediction, raises=REFUSALS)
 def predict() -> Response:
     """Predict one row (an object) or a batch (an array of objects)."""
     running, exchange = service(), current()
@@ -67,12 +120,14 @@ def predict() -> Response:
 
 
 @bp.get("/v1/model")
+@operation("Model", Card)
 def model() -> Response:
     """The public part of the manifest."""
     return answer(service().model.manifest.card())
 
 
 @bp.get("/v1/drift")
+@operation("Model", DriftReport)
 def drift() -> Response:
     """Live inputs and predictions against the training reference."""
     serving = service().serving
@@ -82,6 +137,7 @@ def drift() -> Response:
 
 @bp.get("/metrics")
 @quiet
+@operation("Operation", text=("text/plain", "application/openmetrics-text"))
 def metrics() -> Response:
     """All counts, in the format that the scraper asks for."""
     running = service()
@@ -95,6 +151,7 @@ def metrics() -> Response:
 @bp.get("/health/ready", endpoint="ready")
 @public
 @quiet
+@operation("Operation", Readiness, raises=(DrainingError,))
 def health() -> Response:
     """Whether requests should be sent here now."""
     if service().drain.begun:
@@ -107,6 +164,7 @@ def health() -> Response:
 @bp.get("/health/live", endpoint="live")
 @public
 @quiet
+@operation("Operation", Liveness)
 def live() -> Response:
     """Whether this process serves at all."""
     return answer({"status": "alive"})

@@ -164,7 +164,7 @@ def _number(feature: FeatureSpec) -> Any:
         ge=max(math.ceil(feature.minimum), -EXACT_INTEGER) if whole else feature.minimum,
         le=min(math.floor(feature.maximum), EXACT_INTEGER) if whole else feature.maximum,
         allow_inf_nan=None if whole else False,
-        description=feature.description or None,
+        description=", in ".join(filter(None, (feature.description, feature.unit))) or None,
         examples=[feature.example],
     )
     return Annotated[int if whole else float, field]

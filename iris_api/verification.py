@@ -57,8 +57,7 @@ def _why(directory: Path, ended: subprocess.CompletedProcess[str]) -> str:
 
 def _try_out(directory: Path, manifest: Path | None = None) -> None:
     model = Model.of(Bundle.load(directory, manifest), max_rows=1)
-    features = model.manifest.contract.features
-    model.answer(orjson.dumps({feature.name: feature.example for feature in features}))
+    model.answer(orjson.dumps(model.manifest.contract.example))
 
 
 if __name__ == "__main__":

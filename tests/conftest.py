@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from iris_api import create_app
 from iris_api.bundle import ArtefactFile, Bundle
 from iris_api.export import export, reference, tool_versions
 from iris_api.keys import digest_of, new_key
+from iris_api.lean import LeanFlask
 from iris_api.manifest import Content, Contract, Evaluation, FeatureSpec
 from iris_api.settings import Settings
+
+from .described import CheckedClient, Described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iris_api.manifest import Artefact, Manifest
+
+LeanFlask.test_client_class = CheckedClient
 
 FLOWER = {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3}
 
@@ -86,6 +92,12 @@ def key() -> Key:
 def app(trained: Path, key: Key) -> Flask:
     """The application on the trained bundle, opened by one key."""
     return create_app(Settings(model_dir=trained, api_keys=key.entry))
+
+
+@pytest.fixture(scope="session")
+def described(app: Flask) -> Described:
+    """The OpenAPI document of the trained bundle, to hold answers against."""
+    return Described(json.loads(app.extensions["iris_documents"].current().body))
 
 
 @pytest.fixture

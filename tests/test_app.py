@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 LOWER_FLOOR = (
     "answers",
     "bundle",
+    "cells",
     "drain",
     "drift",
     "exceptions",
@@ -34,7 +35,7 @@ LOWER_FLOOR = (
     "schemas",
     "service",
     "settings",
-    "cells",
+    "shapes",
     "slots",
     "stopping",
     "tally",

@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-PUBLIC = {"/", "/drift", "/health", "/health/live", "/health/ready", "/static/<path:name>"}
+DOCS_FILE = '/docs/<any("swagger-ui.css", "swagger-ui-bundle.js"):name>'
+PUBLIC = {
+    "/",
+    "/docs",
+    DOCS_FILE,
+    "/drift",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/openapi.json",
+    "/static/<path:name>",
+}
 
 
 def test_every_route_is_guarded_or_on_the_public_list(app: Flask) -> None:
@@ -21,7 +32,9 @@ def test_every_route_is_guarded_or_on_the_public_list(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         assert is_public(app, rule.endpoint) == (rule.rule in PUBLIC), rule
         for method in (rule.methods or set()) - {"OPTIONS"}:
-            path = rule.rule.replace("<path:name>", "drift.js")
+            path = rule.rule.replace("<path:name>", "drift.js").replace(
+                DOCS_FILE, "/docs/swagger-ui.css"
+            )
             answer = app.test_client().open(path, method=method)
             assert (answer.status_code == 401) == (rule.rule not in PUBLIC), (method, rule)
             answer.close()

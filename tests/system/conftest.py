@@ -23,6 +23,8 @@ from tests.conftest import FLOWER, Key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from tests.described import Described
+
 ROOT = Path(__file__).parent.parent.parent
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 READY = "curl http://"
@@ -39,6 +41,8 @@ class Server:
     key: str
     port: int
     settings: Mapping[str, str]
+    described: Described | None = None
+    """What its answers are held against."""
 
     @property
     def url(self) -> str:
@@ -64,9 +68,12 @@ class Server:
         try:
             connection.request(method, path, body, self.headers | dict(headers or {}))
             response = connection.getresponse()
-            return response.status, dict(response.getheaders()), response.read()
+            status, sent, answer = response.status, dict(response.getheaders()), response.read()
         finally:
             connection.close()
+        if self.described:
+            self.described.check(method, path.partition("?")[0], status, sent, answer)
+        return status, sent, answer
 
     def predicts(self) -> bool:
         """Whether a good request gets its right answer."""
@@ -124,7 +131,7 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 @pytest.fixture(scope="session")
 def start(
-    trained: Path, key: Key, tmp_path_factory: pytest.TempPathFactory
+    trained: Path, key: Key, described: Described, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Server]]:
     """Start servers on the trained bundle; whatever is left running is killed at the end."""
     started: list[subprocess.Popen[bytes]] = []
@@ -137,7 +144,8 @@ def start(
         wait_for(lambda: READY in log.read_text() or process.poll() is not None, "the server")
         assert process.poll() is None, log.read_text()
         port = int(log.read_text().split(READY)[1].split("/")[0].rpartition(":")[2])
-        server = Server(process, log, key.secret, port, settings)
+        ours = described if app == "wsgi:app" else None
+        server = Server(process, log, key.secret, port, settings, ours)
         workers = int(environment(**settings)["WEB_CONCURRENCY"])
         wait_for(lambda: len(server.workers()) == workers, "the workers")
         return server

@@ -1,0 +1,106 @@
+"""Schemas of what goes in and out of a model, and examples that are its own answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from .answers import BatchPrediction, Prediction, SinglePrediction
+from .exceptions import ContractError, InvalidJSONError
+from .manifest import Card, Probability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .exceptions import IrisError
+    from .manifest import Contract
+    from .model import Model
+    from .schemas import Row
+
+REF = "#/components/schemas/{model}"
+BATCH_ROWS = 3
+"""Rows in the example of a batch."""
+
+
+class _Untitled(GenerateJsonSchema):
+    """Schemas without a title for each field, which would be its name again."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def schemas(model: Model, types: Iterable[Any]) -> tuple[list[Any], dict[Any, Any], dict[str, Any]]:
+    """JSON schemas of a request's body and of these types, for this model's features and classes.
+
+    Returns:
+        The schemas of one row and of a batch, a schema for each type, and all those that these
+        refer to, by name.
+    """
+    adapters: list[Any] = [
+        ("row", "validation", model.schema.single),
+        ("batch", "validation", model.schema.batch),
+    ]
+    kinds = [Prediction, *types]
+    adapters += [(kind, "serialization", TypeAdapter(kind)) for kind in dict.fromkeys(kinds)]
+    made, rest = TypeAdapter.json_schemas(adapters, ref_template=REF, schema_generator=_Untitled)
+    named = rest["$defs"]
+    _narrow(named, model.manifest.contract)
+    bodies = [made["row", "validation"], made["batch", "validation"]]
+    return bodies, {kind: made[kind, "serialization"] for kind in kinds}, named
+
+
+def _narrow(named: dict[str, Any], contract: Contract) -> None:
+    """Say of predictions what holds for this contract: the classes' names, and the input's."""
+    classes = list(contract.classes)
+    probability = TypeAdapter(Probability).json_schema()
+    named["Class"] = {"type": "string", "description": "A class of the model.", "enum": classes}
+    named["Probabilities"] = {
+        "type": "object",
+        "description": "The probability of each class.",
+        "properties": dict.fromkeys(classes, probability),
+        "required": classes,
+        "additionalProperties": False,
+    }
+    for kind in (Prediction, SinglePrediction):
+        properties = named[kind.__name__]["properties"]
+        properties["prediction"] = {"$ref": REF.format(model="Class")}
+        properties["probabilities"] = {"$ref": REF.format(model="Probabilities")}
+        if "input" in properties:
+            properties["input"] = {"$ref": REF.format(model="Row")}
+
+
+def requests(model: Model) -> list[Any]:
+    """Bodies that the model answers: one row, and a batch."""
+    contract = model.manifest.contract
+    single: Row = contract.example
+    golden = [
+        {feature.name: feature.sent(x) for feature, x in zip(contract.features, row, strict=True)}
+        for row in model.manifest.golden.rows
+    ]
+    golden = [row for row in golden if _kept(row, contract)]
+    spread = golden[:: max(1, len(golden) // BATCH_ROWS)] or [single]
+    return [single, spread[: min(BATCH_ROWS, model.schema.max_rows)]]
+
+
+def _kept(row: Row, contract: Contract) -> bool:
+    return all(f.minimum <= row[f.name] <= f.maximum for f in contract.features)
+
+
+def answers(model: Model, bodies: list[Any]) -> dict[Any, Any]:
+    """What the model answers to them, and what it says of itself, by type."""
+    single, batch = (model.answer(orjson.dumps(body))[0] for body in bodies)
+    return {SinglePrediction: single, BatchPrediction: batch, Card: model.manifest.card()}
+
+
+def refusals(model: Model) -> dict[type[IrisError], IrisError]:
+    """What is raised for a body that is empty, and for one that breaks the contract."""
+    raised: dict[type[IrisError], IrisError] = {}
+    for body in (b"", b"[{}]"):
+        try:
+            model.answer(body)
+        except (InvalidJSONError, ContractError) as error:
+            raised[type(error)] = error
+    return raised
