@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, current_app, request, url_for
 
+from . import pages
 from .auth import public
 from .body import JSON, json_body
 from .drift import report
@@ -39,19 +40,24 @@ def answer(content: Any, status: int = 200) -> Response:
 @bp.get("/")
 @public
 def index() -> Response:
-    """What this is, and where its parts are."""
+    """What this is, and where its parts are: as a page for a browser, else as JSON."""
+    found = pages.home(service()) if pages.wanted() else answer(contents())
+    found.vary.add("Accept")
+    return found
+
+
+def contents() -> dict[str, Any]:
+    """The index: the model and where each route is."""
     manifest = service().model.manifest
     links = ("predict", "model", "drift", "metrics", "health", "live", "ready")
-    return answer(
-        {
-            "name": manifest.name,
-            "model_version": manifest.version,
-            "features": list(manifest.contract.feature_names),
-            "classes": list(manifest.contract.classes),
-            "links": {link: url_for(f"v1.{link}") for link in links}
-            | {"drift_page": url_for("pages.drift")},
-        }
-    )
+    return {
+        "name": manifest.name,
+        "model_version": manifest.version,
+        "features": list(manifest.contract.feature_names),
+        "classes": list(manifest.contract.classes),
+        "links": {link: url_for(f"v1.{link}") for link in links}
+        | {"drift_page": url_for("pages.drift")},
+    }
 
 
 @bp.post("/v1/predict")

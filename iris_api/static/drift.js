@@ -1,25 +1,13 @@
 // Asks for the drift report with the reader's key, and draws it.
 
-const KEY = "iris-api-key"; // Kept for this tab only.
+import { Problem, once } from "./api.js";
+import { element, part, shape } from "./dom.js";
+import { forget, given, key } from "./key.js";
+
 const SECONDS = 10;
-const part = (id) => document.getElementById(id);
 
 const number = (value, digits = 3) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const short = (value) => String(Number(value.toPrecision(4)));
-
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-function shape(name, attributes, text = "") {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.textContent = text;
-  return made;
-}
 
 const shares = (counts) => {
   const total = counts.reduce((sum, count) => sum + count, 0);
@@ -77,29 +65,24 @@ function complain(text) {
 }
 
 async function refresh() {
-  const key = sessionStorage.getItem(KEY);
-  part("door").hidden = Boolean(key);
-  if (!key) return;
+  if (!key()) return ask();
   try {
-    const response = await fetch("v1/drift", { headers: { "X-API-Key": key } });
-    const answer = await response.json();
-    complain(response.ok ? "" : `${answer.title}: ${answer.detail}`);
-    if (response.ok) show(answer);
-    if (response.status === 401) {
-      sessionStorage.removeItem(KEY);
-      part("report").hidden = true;
-      part("door").hidden = false;
-    }
-  } catch {
-    complain("The service does not answer. This page tries again.");
+    show(await once("v1/drift"));
+    complain("");
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    complain(problem.status ? String(problem) : "The service does not answer. This page tries again.");
+    if (problem.status !== 401) return;
+    forget();
+    part("report").hidden = true;
+    ask();
   }
 }
 
-part("door").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem(KEY, part("key").value.trim());
-  part("key").value = "";
+async function ask() {
+  await given();
   refresh();
-});
+}
+
 refresh();
-setInterval(refresh, SECONDS * 1000);
+setInterval(() => key() && refresh(), SECONDS * 1000);
