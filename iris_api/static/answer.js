@@ -5,7 +5,7 @@ import { element, part, shape } from "./dom.js";
 
 const SILENCE = 800; // Milliseconds without a change before a screen reader is told.
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+export const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 
 /** Make a bar for each class, and give what shows an answer in them. */
 export function bars(classes) {

@@ -53,7 +53,7 @@ export async function once(path, { body, signal, used = key() } = {}) {
 /** Ask until there is an answer: a key is asked for, and what will pass is waited for. */
 export async function ask(path, { body, signal, says }) {
   for (let tries = 0; ; tries += 1) {
-    if (!key()) await given(signal);
+    if (!key()) await given(signal, tries > 0);
     const used = key();
     try {
       const answer = await once(path, { body, signal, used });

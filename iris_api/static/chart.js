@@ -88,12 +88,14 @@ function scale({ low, high }, start, end) {
   return { to, inside: (value) => to(clamp(value)), from: (place) => clamp(low + ((place - start) / (end - start)) * (high - low)) };
 }
 
-/** Round values in a range, about as many as asked for. */
+/** Round values in a range, about as many as asked for, all with as many decimals. */
 function ticks({ low, high }, count) {
   const rough = (high - low) / Math.max(count, 1);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
   const first = Math.ceil(low / step);
   const last = Math.floor(high / step + 1e-9);
-  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(6)));
+  const digits = Math.min(Math.max(0, -Math.floor(Math.log10(step))), 9);
+  const written = (value) => (Math.abs(value) < 1e6 ? value.toFixed(digits) : value.toPrecision(3));
+  return Array.from({ length: last - first + 1 }, (_, i) => written((first + i) * step));
 }

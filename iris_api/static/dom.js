@@ -14,4 +14,4 @@ function made(node, attributes = {}, children) {
 }
 
 /** A name from the model, as a heading shows it; its direction is its own affair. */
-export const titled = (name) => element("bdi", {}, name.replaceAll("_", " "));
+export const titled = (name) => element("bdi", {}, name.replace(/(?<=[^_])_(?=[^_])/g, " "));

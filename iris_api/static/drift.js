@@ -1,7 +1,7 @@
 // Asks for the drift report with the reader's key, and draws it.
 
 import { Problem, once } from "./api.js";
-import { element, part, shape } from "./dom.js";
+import { element, part, shape, titled } from "./dom.js";
 import { forget, given, key } from "./key.js";
 
 const SECONDS = 10;
@@ -37,9 +37,9 @@ function picture(comparison, names, between) {
   return svg;
 }
 
-function card(title, comparison, drawing) {
+function card(title, comparison, drawing, unit = "") {
   const limit = comparison.threshold === null ? "–" : number(comparison.threshold);
-  const head = element("header", {}, element("h2", {}, title), verdict(comparison.verdict));
+  const head = element("header", {}, element("h2", {}, title, unit), verdict(comparison.verdict));
   const figures = element("p", { class: "figures" }, `PSI ${number(comparison.psi)}, limit ${limit}`);
   return element("article", {}, head, figures, drawing);
 }
@@ -51,8 +51,8 @@ function show(report) {
   const entries = { Verdict: verdict(report.verdict), "Live rows": rows, Since: new Date(report.since).toLocaleString(), "Model version": report.model_version };
   part("summary").replaceChildren(...Object.entries(entries).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const cards = report.features.map((found) => {
-    const title = found.feature.replaceAll("_", " ") + (found.unit ? ` (${found.unit})` : "");
-    return card(title, found, picture(found, found.bins, found.edges));
+    const unit = found.unit ? ` (${found.unit})` : "";
+    return card(titled(found.feature), found, picture(found, found.bins, found.edges), unit);
   });
   cards.push(card("predicted class", report.predictions, picture(report.predictions, report.predictions.classes)));
   part("cards").replaceChildren(...cards);

@@ -29,12 +29,12 @@ function input(feature, histogram, column, i) {
   const { step } = domain;
   const digits = Math.max(0, -Math.floor(Math.log10(step)));
   const id = `feature-${i}`;
-  const allowed = bounds(feature);
+  const allowed = [feature.description, bounds(feature)].filter(Boolean).join(" · ");
   const hint = element("p", { class: "hint", id: `${id}-hint` }, allowed);
   const field = element("input", { id, type: "number", step: "any", inputmode: "decimal", required: "", "aria-describedby": hint.id });
   const slider = element("input", { type: "range", min: domain.low, max: domain.high, step, "aria-label": `${feature.name}, slider` });
   const picture = drawing(histogram, domain);
-  const label = element("label", { for: id, title: feature.description }, titled(feature.name));
+  const label = element("label", { for: id }, titled(feature.name));
   const unit = element("span", { class: "unit" }, feature.unit ?? "");
   const node = element("div", { class: "feature" }, element("div", { class: "named" }, label, field, unit), element("div", { class: "track" }, picture.node, slider), hint);
   const one = {
@@ -79,11 +79,11 @@ export function range(feature, { edges }, column) {
 
 function bounds({ minimum, maximum, unit, type }) {
   const short = (value) => String(Number(value.toPrecision(6)));
-  const what = type === "int" ? "whole number" : "number";
+  const whole = type === "int" ? "whole, " : "";
   const below = minimum < -UNBOUNDED, above = maximum > UNBOUNDED;
-  if (below && above) return `Any ${what}`;
-  const told = below ? `up to ${short(maximum)}` : above ? `from ${short(minimum)}` : `from ${short(minimum)} to ${short(maximum)}`;
-  return `A ${what} ${told}${unit ? ` ${unit}` : ""}`;
+  if (below && above) return `${whole}any number`;
+  const told = below ? `up to ${short(maximum)}` : above ? `from ${short(minimum)}` : `${short(minimum)} to ${short(maximum)}`;
+  return `${whole}${told}${unit ? ` ${unit}` : ""}`;
 }
 
 /** Bars as high as rows are dense: the bins have about as many rows each, so widths differ. */

@@ -26,6 +26,7 @@ function start(card) {
   const show = bars(card.classes ?? []);
   const given = inputs(card, changed);
   part("features").replaceChildren(...given.nodes);
+  part("features").classList.toggle("many", given.nodes.length > 6);
   const picture = card.sample && card.features.length > 1 ? scatter(card, given.domains, picked) : null;
   part("picture").hidden = !picture;
   const write = programs(given.row);

@@ -12,9 +12,10 @@ export function forget(refused = key()) {
   if (key() === refused) sessionStorage.removeItem(NAME);
 }
 
-/** Ask for a key, and wait until there is one. */
-export function given(signal) {
+/** Ask for a key, and wait until there is one. After a refusal, go where it is asked for. */
+export function given(signal, refused = false) {
   door.hidden = false;
+  if (refused) part("key").focus();
   return new Promise((resolve, reject) => {
     door.addEventListener("submit", resolve, { once: true, signal });
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true });

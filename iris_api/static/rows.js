@@ -1,5 +1,6 @@
 // A CSV file in, predictions out: in batches, in order, and with what was wrong by line.
 
+import { percent } from "./answer.js";
 import { ask } from "./api.js";
 import { COMMA_NUMBER, decoded, fresh, opened, value, written } from "./csv.js";
 import { element, part } from "./dom.js";
@@ -157,7 +158,7 @@ class Run {
 function outcome(names) {
   const body = element("tbody");
   const wrong = element("ul");
-  let shown = 0, listed = 0;
+  let shown = 0, listed = 0, digits;
   part("outcome").hidden = false;
   part("told").textContent = "";
   part("bad").replaceChildren();
@@ -168,8 +169,11 @@ function outcome(names) {
     part("cancel").hidden = last !== undefined;
     part("progress").hidden = last !== undefined;
     part("download").hidden = last === undefined || !run?.done;
-    for (const { line, values, answer } of batch.filter((row) => row.answer).slice(0, SHOWN - shown)) {
-      const cells = [line, ...names.map((name) => values[name]), answer.prediction, answer.confidence];
+    const right = batch.filter((row) => row.answer).slice(0, SHOWN - shown);
+    digits ??= right.length ? names.map((name) => Math.max(...right.map(({ values }) => decimals(values[name])))) : undefined;
+    for (const { line, values, answer } of right) {
+      const numbers = names.map((name, i) => values[name].toFixed(digits[i]));
+      const cells = [line, ...numbers, answer.prediction, ...("confidence" in answer ? [percent(answer.confidence)] : [""])];
       body.append(element("tr", {}, ...cells.map((cell) => element("td", {}, element("bdi", {}, cell)))));
       shown += 1;
     }
@@ -187,6 +191,8 @@ function outcome(names) {
     else if (last) part("told").textContent = last;
   };
 }
+
+const decimals = (value) => Math.min(String(value).split(".")[1]?.length ?? 0, 6);
 
 function told(run, shown, listed) {
   if (!run.done) return "";
