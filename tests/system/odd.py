@@ -29,7 +29,7 @@ NAMES = (
 )
 CLASSES = (
     "<img src=x onerror=\"document.title = 'no'\">",
-    "O'Brien \"&amp;\"",
+    'O\'Brien "&amp;"',
     "שלום \u202e",
     "=1+1",
     "__proto__",
