@@ -77,7 +77,7 @@ def test_what_python_writes_is_read_and_what_is_written_python_reads(
 ) -> None:
     """Cell by cell, with quotes, line breaks and separators inside; with and without a mark."""
     text = io.StringIO()
-    quoting = csv.QUOTE_MINIMAL if ending == "\r\n" else csv.QUOTE_ALL
+    quoting: Any = csv.QUOTE_MINIMAL if ending == "\r\n" else csv.QUOTE_ALL
     writer = csv.writer(text, delimiter=separator, lineterminator=ending, quoting=quoting)
     writer.writerows(table)
     for mark in ("", "\ufeff"):
