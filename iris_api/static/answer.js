@@ -17,7 +17,7 @@ export function bars(classes) {
     return { name, node, bar, figure };
   });
   part("bars").replaceChildren(...made.map(({ node }) => node));
-  if (made.length > 12) part("bars").tabIndex = 0; // It scrolls.
+  if (made.length > 3) part("bars").tabIndex = 0; // It scrolls where there is little room.
   let spoken;
 
   /** Show an answer, or with none that there is none. */

@@ -3,15 +3,17 @@
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 export const COMMA_NUMBER = /^[+-]?\d*,\d+$/;
 
-/** Text of a file: UTF-8 or UTF-16 by its mark, else UTF-8, else what Western Excel writes. */
+/** Text of a file: UTF-16 by its mark, else UTF-8, else what Western spreadsheets write. What is not
+ * plain UTF-8 has a mark in front, also on its way back: spreadsheets read it by that. */
 export function decoded(bytes) {
   const [first, second] = new Uint8Array(bytes);
-  if (first === 0xff && second === 0xfe) return new TextDecoder("utf-16le").decode(bytes);
-  if (first === 0xfe && second === 0xff) return new TextDecoder("utf-16be").decode(bytes);
+  const as = (encoding) => new TextDecoder(encoding, { fatal: encoding === "utf-8", ignoreBOM: true }).decode(bytes);
+  if (first === 0xff && second === 0xfe) return as("utf-16le");
+  if (first === 0xfe && second === 0xff) return as("utf-16be");
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return as("utf-8");
   } catch {
-    return new TextDecoder("windows-1252").decode(bytes);
+    return `\ufeff${as("windows-1252")}`;
   }
 }
 

@@ -20,6 +20,7 @@ export function rows(card, mostRows, says) {
   async function start(text, name) {
     stop?.abort();
     stop = new AbortController();
+    file = null;
     const { signal } = stop;
     const show = outcome(names);
     try {
