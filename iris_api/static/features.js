@@ -20,7 +20,8 @@ export function inputs(card, changed) {
     row: () => Object.fromEntries(made.map((one) => [one.name, one.value()])),
     values: () => made.map((one) => one.value()),
     set: (i, value) => made[i].set(value),
-    tell: (errors) => made.forEach((one) => one.tell(errors.find((error) => error.field === one.name)?.message)),
+    /** Tell errors beside their fields; gives whether there were any for these fields. */
+    tell: (errors) => made.map((one) => one.tell(errors.find((error) => error.field === one.name)?.message)).some(Boolean),
   };
 }
 
@@ -52,7 +53,9 @@ function input(feature, histogram, column, i) {
     tell(message) {
       hint.textContent = message ?? allowed;
       hint.classList.toggle("problem", Boolean(message));
-      field.toggleAttribute("aria-invalid", Boolean(message));
+      if (message) field.setAttribute("aria-invalid", "true");
+      else field.removeAttribute("aria-invalid");
+      return message;
     },
   };
   field.value = feature.example;
@@ -78,7 +81,7 @@ export function range(feature, { edges }, column) {
 }
 
 function bounds({ minimum, maximum, unit, type }) {
-  const short = (value) => String(Number(value.toPrecision(6)));
+  const short = (value) => value.toLocaleString("en", { maximumSignificantDigits: 6 });
   const whole = type === "int" ? "whole, " : "";
   const below = minimum < -UNBOUNDED, above = maximum > UNBOUNDED;
   if (below && above) return `${whole}any number`;

@@ -53,12 +53,14 @@ function start(card) {
     write();
     try {
       const answer = await ask("v1/predict", { body: given.row(), signal, says });
-      if (!signal.aborted) [given.tell([]), show(answer)];
+      if (signal.aborted) return;
+      given.tell([]);
+      show(answer);
+      if (answer.model_version !== card.version) says("Another model answers by now: load this page anew to see it as it is.");
     } catch (problem) {
       if (signal.aborted) return;
-      given.tell(problem.errors ?? []);
       show(null);
-      says(problem.errors?.some(({ field }) => field) ? "" : problem);
+      says(given.tell(problem.errors ?? []) ? "" : problem);
     }
   }
 

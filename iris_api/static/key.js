@@ -5,11 +5,24 @@ import { part } from "./dom.js";
 const NAME = "iris-api-key";
 const door = part("door");
 
-export const key = () => sessionStorage.getItem(NAME);
+let current = stored((storage) => storage.getItem(NAME));
+
+export const key = () => current;
 
 /** Let go of a key, unless another has taken its place meanwhile. */
 export function forget(refused = key()) {
-  if (key() === refused) sessionStorage.removeItem(NAME);
+  if (current !== refused) return;
+  current = null;
+  stored((storage) => storage.removeItem(NAME));
+}
+
+/** Where nothing may be stored, the key lasts as long as the page. */
+function stored(act) {
+  try {
+    return act(sessionStorage);
+  } catch {
+    return null;
+  }
 }
 
 /** Ask for a key, and wait until there is one. After a refusal, go where it is asked for. */
@@ -24,7 +37,8 @@ export function given(signal, refused = false) {
 
 door.addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(NAME, part("key").value.trim());
+  current = part("key").value.trim();
+  stored((storage) => storage.setItem(NAME, current));
   part("key").value = "";
   door.hidden = true;
 });

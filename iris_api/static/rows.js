@@ -7,7 +7,8 @@ import { element, part } from "./dom.js";
 
 const BATCH = 1000;
 const SHOWN = 100;
-const PASTE = 200_000; // Characters beyond which a text is not put into the field.
+const PASTED = "rows.csv";
+const LONG = 200_000; // Characters: a longer text is predicted as it is pasted, and not shown.
 
 const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
@@ -15,7 +16,7 @@ const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 
 export function rows(card, mostRows, says) {
   const names = card.features.map(({ name }) => name);
   const size = Math.min(BATCH, mostRows);
-  let stop, file, held;
+  let stop, file;
 
   async function start(text, name) {
     stop?.abort();
@@ -69,29 +70,26 @@ export function rows(card, mostRows, says) {
 
   const pasted = part("pasted");
   pasted.placeholder = `${names.join(",")}\n${card.features.map(({ example }) => example).join(",")}`;
-  pasted.addEventListener("input", () => (held = null));
   pasted.addEventListener("paste", (event) => {
     const text = event.clipboardData.getData("text");
-    if (text.length < PASTE) return;
+    if (text.length < LONG) return;
     event.preventDefault();
-    held = text;
-    pasted.value = `${text.slice(0, 1000)}\n… ${many(text.length, "character")} pasted`;
+    start(text, PASTED);
   });
-  part("run").addEventListener("click", () => start(held ?? pasted.value, "rows.csv"));
+  part("run").addEventListener("click", () => start(pasted.value, PASTED));
   part("choose").addEventListener("click", () => part("file").click());
   part("file").addEventListener("change", () => {
     take(part("file").files[0]);
     part("file").value = "";
   });
   part("example").addEventListener("click", () => {
-    held = null;
     const shown = card.sample?.rows.filter((_, i, all) => i % Math.ceil(all.length / 8) === 0) ?? [card.features.map(({ example }) => example)];
     pasted.value = [names, ...shown].map((cells) => written(cells, ",")).join("");
   });
   part("cancel").addEventListener("click", () => stop.abort());
   part("download").addEventListener("click", () => save(file.run.parts, file.name.replace(/(\.\w+)?$/, "-predicted.csv")));
   for (const kind of ["dragover", "dragleave", "drop"]) {
-    part("drop").addEventListener(kind, (event) => {
+    document.addEventListener(kind, (event) => {
       if (!event.dataTransfer.types.includes("Files")) return;
       event.preventDefault();
       part("drop").classList.toggle("over", kind === "dragover");
@@ -161,13 +159,14 @@ function outcome(names) {
   const wrong = element("ul");
   let shown = 0, listed = 0, digits;
   part("outcome").hidden = false;
-  part("told").textContent = "";
+  part("told").textContent = part("sofar").textContent = "";
   part("bad").replaceChildren();
   part("table").replaceChildren();
 
   return (run, batch, share, last) => {
     part("progress").value = share;
     part("cancel").hidden = last !== undefined;
+    part("sofar").hidden = last !== undefined;
     part("progress").hidden = last !== undefined;
     part("download").hidden = last === undefined || !run?.done;
     const right = batch.filter((row) => row.answer).slice(0, SHOWN - shown);
@@ -188,7 +187,7 @@ function outcome(names) {
     }
     if (listed && !part("bad").firstChild) part("bad").append(wrong);
     if (run && (last !== undefined || !batch.length)) part("told").textContent = [last, told(run, shown, listed)].join(" ");
-    else if (run) part("told").textContent = `${many(run.done, "row")} so far`;
+    else if (run) part("sofar").textContent = `${many(run.done, "row")} so far`;
     else if (last) part("told").textContent = last;
   };
 }
@@ -198,7 +197,7 @@ const decimals = (value) => Math.min(String(value).split(".")[1]?.length ?? 0, 6
 function told(run, shown, listed) {
   if (!run.done) return "";
   const more = run.good > shown ? `, the first ${shown} shown` : "";
-  const bad = run.bad ? ` ${many(run.bad, "row")} can't be: empty in the download, ${run.bad > listed ? `the first ${listed} ` : ""}told below.` : "";
+  const bad = run.bad ? ` ${many(run.bad, "row")} can't be and ${run.bad === 1 ? "is" : "are"} left empty: ${run.bad > listed ? `the first ${listed} are` : ""} told below.` : "";
   const by = run.versions.size ? ` by model ${[...run.versions].join(" and ")}` : "";
   return `${many(run.good, "row")} predicted${by}${more}.${bad}`;
 }
