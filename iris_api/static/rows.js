@@ -197,7 +197,7 @@ const decimals = (value) => Math.min(String(value).split(".")[1]?.length ?? 0, 6
 function told(run, shown, listed) {
   if (!run.done) return "";
   const more = run.good > shown ? `, the first ${shown} shown` : "";
-  const bad = run.bad ? ` ${many(run.bad, "row")} can't be and ${run.bad === 1 ? "is" : "are"} left empty: ${run.bad > listed ? `the first ${listed} are` : ""} told below.` : "";
+  const bad = run.bad ? ` Wrong: ${many(run.bad, "row")}, left empty in the download and told below${run.bad > listed ? `, the first ${listed}` : ""}.` : "";
   const by = run.versions.size ? ` by model ${[...run.versions].join(" and ")}` : "";
   return `${many(run.good, "row")} predicted${by}${more}.${bad}`;
 }
