@@ -32,6 +32,7 @@ export function bars(classes) {
       node.classList.toggle("first", name === answer?.prediction);
     }
     clearTimeout(spoken);
-    spoken = setTimeout(() => (part("spoken").textContent = answer ? `${answer.prediction}, ${sure}` : ""), SILENCE);
+    const told = answer ? [answer.prediction, sure].filter(Boolean).join(", ") : "";
+    spoken = setTimeout(() => (part("spoken").textContent = told), SILENCE);
   };
 }

@@ -31,6 +31,7 @@ export function* records(text, separator) {
         let close = text.indexOf('"', at + 1);
         while (text[close + 1] === '"' && close > 0) close = text.indexOf('"', close + 2);
         if (close < 0) {
+          record.cells.push(text.slice(at));
           yield { ...record, end: text.length, wrong: "a quote is opened here and never closed" };
           return;
         }

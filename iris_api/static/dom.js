@@ -15,3 +15,5 @@ function made(node, attributes = {}, children) {
 
 /** A name from the model, as a heading shows it; its direction is its own affair. */
 export const titled = (name) => element("bdi", {}, name.replace(/(?<=[^_])_(?=[^_])/g, " "));
+
+export const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;

@@ -1,16 +1,13 @@
 // A CSV file in, predictions out: in batches, in order, and with what was wrong by line.
 
-import { percent } from "./answer.js";
 import { ask } from "./api.js";
 import { COMMA_NUMBER, decoded, fresh, opened, value, written } from "./csv.js";
-import { element, part } from "./dom.js";
+import { element, many, part } from "./dom.js";
+import { outcome } from "./outcome.js";
 
 const BATCH = 1000;
-const SHOWN = 100;
 const PASTED = "rows.csv";
 const LONG = 200_000; // Characters: a longer text is predicted as it is pasted, and not shown.
-
-const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
 /** Wire the section of many rows. */
 export function rows(card, mostRows, says) {
@@ -18,13 +15,15 @@ export function rows(card, mostRows, says) {
   const size = Math.min(BATCH, mostRows);
   let stop, file;
 
-  async function start(text, name) {
+  async function start(source, name) {
     stop?.abort();
     stop = new AbortController();
     file = null;
     const { signal } = stop;
     const show = outcome(names);
     try {
+      const text = typeof source === "string" ? source : decoded(await source.arrayBuffer());
+      signal.throwIfAborted();
       const table = opened(text, names);
       const run = new Run(table, names, card.classes ?? [], text.startsWith("\ufeff"));
       file = { run, name };
@@ -56,16 +55,12 @@ export function rows(card, mostRows, says) {
         if (problem.status === 413) left[0].wrong = problem.message;
         else if (problem.status !== 422 || !problem.errors.some(({ row }) => left[row])) throw problem;
         for (const { row, field, message } of problem.errors) {
-          const told = `${field}: ${message}`;
+          const told = field ? `${field}: ${message}` : message;
           left[row].wrong = left[row].wrong ? `${left[row].wrong}; ${told}` : told;
         }
         left = left.filter((row) => !row.wrong);
       }
     }
-  }
-
-  async function take(chosen) {
-    if (chosen) start(decoded(await chosen.arrayBuffer()), chosen.name);
   }
 
   const pasted = part("pasted");
@@ -79,7 +74,8 @@ export function rows(card, mostRows, says) {
   part("run").addEventListener("click", () => start(pasted.value, PASTED));
   part("choose").addEventListener("click", () => part("file").click());
   part("file").addEventListener("change", () => {
-    take(part("file").files[0]);
+    const [chosen] = part("file").files;
+    if (chosen) start(chosen, chosen.name);
     part("file").value = "";
   });
   part("example").addEventListener("click", () => {
@@ -93,7 +89,8 @@ export function rows(card, mostRows, says) {
       if (!event.dataTransfer.types.includes("Files")) return;
       event.preventDefault();
       part("drop").classList.toggle("over", kind === "dragover");
-      if (kind === "drop") take(event.dataTransfer.files[0]);
+      const [dropped] = event.dataTransfer.files;
+      if (kind === "drop" && dropped) start(dropped, dropped.name);
     });
   }
 }
@@ -119,7 +116,8 @@ class Run {
   constructor({ separator, header, columns }, names, classes, marked) {
     Object.assign(this, { separator, header, columns, names, classes });
     const added = [];
-    for (const name of ["prediction", "confidence", ...classes.map((name) => `probability_${name}`)]) added.push(fresh(name, [...header, ...added]));
+    const sure = classes.length ? ["confidence", ...classes.map((name) => `probability_${name}`)] : [];
+    for (const name of ["prediction", ...sure]) added.push(fresh(name, [...header, ...added]));
     this.parts = [(marked ? "\ufeff" : "") + written([...header, ...added], separator)];
   }
 
@@ -143,63 +141,14 @@ class Run {
     const number = (share) => (this.#comma ? String(share).replace(".", ",") : share);
     const lines = batch.map(({ cells, answer }) => {
       if (!answer) return written(cells, this.separator);
-      const shares = this.classes.map((name) => answer.probabilities[name]);
-      return written([...cells, answer.prediction, ...[answer.confidence, ...shares].map(number)], this.separator);
+      const sure = this.classes.length ? [answer.confidence, ...this.classes.map((name) => answer.probabilities[name])] : [];
+      return written([...cells, answer.prediction, ...sure.map(number)], this.separator);
     });
     this.parts.push(lines.join(""));
     for (const row of batch) if (row.version) this.versions.add(row.version);
     this.good += batch.filter((row) => row.answer).length;
     this.bad += batch.filter((row) => row.wrong).length;
   }
-}
-
-/** Clear what was shown of the run before, and give what shows this one as it goes. */
-function outcome(names) {
-  const body = element("tbody");
-  const wrong = element("ul");
-  let shown = 0, listed = 0, digits;
-  part("outcome").hidden = false;
-  part("told").textContent = part("sofar").textContent = "";
-  part("bad").replaceChildren();
-  part("table").replaceChildren();
-
-  return (run, batch, share, last) => {
-    part("progress").value = share;
-    part("cancel").hidden = last !== undefined;
-    part("sofar").hidden = last !== undefined;
-    part("progress").hidden = last !== undefined;
-    part("download").hidden = last === undefined || !run?.done;
-    const right = batch.filter((row) => row.answer).slice(0, SHOWN - shown);
-    digits ??= right.length ? names.map((name) => Math.max(...right.map(({ values }) => decimals(values[name])))) : undefined;
-    for (const { line, values, answer } of right) {
-      const numbers = names.map((name, i) => values[name].toFixed(digits[i]));
-      const cells = [line, ...numbers, answer.prediction, ...("confidence" in answer ? [percent(answer.confidence)] : [""])];
-      body.append(element("tr", {}, ...cells.map((cell) => element("td", {}, element("bdi", {}, cell)))));
-      shown += 1;
-    }
-    for (const row of batch.filter((one) => one.wrong).slice(0, SHOWN - listed)) {
-      wrong.append(element("li", {}, `Line ${row.line}: ${row.wrong}`));
-      listed += 1;
-    }
-    if (shown && !part("table").firstChild) {
-      const head = ["line", ...names, "prediction", "confidence"].map((name) => element("th", { scope: "col" }, element("bdi", {}, name)));
-      part("table").append(element("table", {}, element("thead", {}, element("tr", {}, ...head)), body));
-    }
-    if (listed && !part("bad").firstChild) part("bad").append(wrong);
-    if (run && (last !== undefined || !batch.length)) part("told").textContent = [last, told(run, shown, listed)].join(" ");
-    else if (run) part("sofar").textContent = `${many(run.done, "row")} so far`;
-    else if (last) part("told").textContent = last;
-  };
-}
-
-const decimals = (value) => Math.min(String(value).split(".")[1]?.length ?? 0, 6);
-
-function told(run, shown, listed) {
-  if (!run.done) return "";
-  const more = run.good > shown ? `, the first ${shown} shown` : "";
-  const bad = run.bad ? ` Wrong: ${many(run.bad, "row")}, left empty in the download and told below${run.bad > listed ? `, the first ${listed}` : ""}.` : "";
-  const by = run.versions.size ? ` by model ${[...run.versions].join(" and ")}` : "";
-  return `${many(run.good, "row")} predicted${by}${more}.${bad}`;
 }
 
 function save(parts, name) {

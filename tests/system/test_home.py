@@ -322,6 +322,54 @@ def test_a_hundred_thousand_rows_come_back(tried: Page) -> None:
     assert [line for line in lines if line.count(b",") < 8] == [b"99,1,1,1"] * 500
 
 
+def test_what_is_dropped_or_pasted_is_read(tried: Page) -> None:
+    """A file that falls anywhere on the page; a long text without going through the field."""
+    hand_over = """([kind, text]) => {
+      const data = new DataTransfer();
+      if (kind === "drop") data.items.add(new File([text], "flowers.csv"));
+      else data.setData("text", text);
+      const more = { bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data };
+      const made = kind === "drop" ? new DragEvent(kind, more) : new ClipboardEvent(kind, more);
+      document.getElementById("pasted").dispatchEvent(made);
+    }"""
+    tried.evaluate(hand_over, ["drop", flowers(7).decode()])
+    expect(tried.locator("#told")).to_contain_text("7 rows predicted")
+    assert downloaded(tried).count(b"\n") == 8
+    tried.evaluate(hand_over, ["paste", flowers(20_000).decode()])
+    expect(tried.locator("#told")).to_contain_text("20,000 rows predicted", timeout=30_000)
+    expect(tried.locator("#pasted")).to_have_value("")
+
+
+def test_a_model_that_answers_with_a_number_is_shown(
+    visit: Callable[..., Page], server: Server
+) -> None:
+    """No classes, no confidence, no bars; the page asks for none of them."""
+    page = visit(server, "/")
+
+    def without_classes(route: Route) -> None:
+        answer = route.fetch()
+        content = answer.json()
+        for part in ("classes", "sample", "evaluation", "confidence", "probabilities"):
+            content.pop(part, None)
+        if "prediction" in content:
+            content["prediction"] = 12.5
+        for row in content.get("predictions", []):
+            row.clear()
+            row["prediction"] = 12.5
+        route.fulfill(response=answer, json=content)
+
+    page.route("**/v1/*", without_classes)
+    give_key(page, server.key)
+    expect(page.locator("#prediction")).to_have_text("12.5")
+    expect(page.locator("#bars li")).to_have_count(0)
+    expect(page.locator("#picture")).to_be_hidden()
+    uploaded(page, flowers(2))
+    expect(page.locator("#told")).to_contain_text("2 rows predicted")
+    header, first, _ = downloaded(page).decode().splitlines()
+    assert header == ",".join([*SETOSA, "prediction"])
+    assert first.endswith(",12.5")
+
+
 def test_a_server_that_goes_away_and_comes_back_with_other_keys_loses_nothing(
     visit: Callable[..., Page], start: Callable[..., Server]
 ) -> None:
