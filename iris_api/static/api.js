@@ -65,7 +65,7 @@ export async function ask(path, { body, signal, says }) {
         forget(used);
         says(problem);
       } else if (PASSING.has(problem.status)) {
-        const seconds = Math.min(problem.wait || 2 ** Math.min(tries, 3), LONGEST_PAUSE);
+        const seconds = Math.min(problem.wait || 2 ** Math.min(tries, 2), LONGEST_PAUSE);
         says(`${problem} This page tries again ${problem.wait ? `in ${seconds} s` : "by itself"}.`);
         await pause(seconds, signal);
       } else throw problem;

@@ -8,7 +8,7 @@ const SHOWN = 100;
 /** Clear what was shown of the run before, and give what shows this one as it goes. */
 export function outcome(names) {
   const body = element("tbody");
-  const wrong = element("ul");
+  const wrong = element("ul", { tabindex: 0, "aria-label": "Wrong rows" }); // It scrolls.
   let shown = 0, listed = 0, digits;
   part("outcome").hidden = false;
   part("told").textContent = part("sofar").textContent = "";
