@@ -18,9 +18,10 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page, Route, expect
 
 from iris_api.keys import digest_of, new_key
+from tests.conftest import reseal
 
 from . import odd
-from .conftest import Server, free_port
+from .conftest import Server, free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -429,7 +430,10 @@ def test_another_bundle_is_right_without_a_change(
     tmp_path: Path,
     screenshots: Path,
 ) -> None:
-    """Thirty features of two types, hostile names, no sample; and its snippets run."""
+    """Thirty features of two types, hostile names, no sample; and its snippets run.
+
+    A version that takes its place while the page is open is told.
+    """
     bundle = odd.save(tmp_path / "odd")
     server = start(IRIS_MODEL_DIR=str(bundle.directory), WEB_CONCURRENCY="1")
     page = visit(server, "/", **look("phone", "light"))
@@ -464,6 +468,10 @@ def test_another_bundle_is_right_without_a_change(
     page.get_by_role("button", name="Fill in an example").click()
     page.get_by_role("button", name="Predict").click()
     expect(page.locator("tbody tr")).to_have_count(1)
+    version = reseal(bundle.directory, name="even").manifest.version
+    wait_for(lambda: predicted(server, row)["model_version"] == version, "the other version")
+    page.locator("#feature-0").fill("-2")
+    expect(page.get_by_role("alert")).to_contain_text("Another model answers by now")
 
 
 def test_the_languages_are_tabs(tried: Page) -> None:
