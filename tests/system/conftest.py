@@ -228,9 +228,12 @@ def needs() -> Callable[[str], str]:
     return needs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(needs: Callable[[str], str]) -> Iterator[Browser]:
-    """Debian's Chromium: Playwright's own can't be fetched everywhere."""
+    """Debian's Chromium: Playwright's own can't be fetched everywhere.
+
+    For a module, not the session: while Playwright runs, no other test has an event loop.
+    """
     path = needs("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
