@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from iris_api.bundle import Bundle
 from iris_api.exceptions import IrisError
-from iris_api.export import export, reference, tool_versions
+from iris_api.export import export, reference, sample, tool_versions
 from iris_api.manifest import Content, Contract, Evaluation, FeatureSpec
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def train(model_dir: Path) -> None:
             # What the service will predict of rows like these, not what they are.
             reference=reference(rows, probabilities.argmax(axis=1), len(CONTRACT.classes)),
             golden=exported.golden,
+            # Real rows, shown to whoever has a key: leave it out where they are nobody's business.
+            sample=sample(rows, labels),
         )
         bundle = Bundle.save(model_dir, content, exported.artefacts)
     except (IrisError, OSError) as error:

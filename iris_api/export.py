@@ -17,7 +17,7 @@ import numpy as np
 from .bundle import ArtefactFile
 from .exceptions import ExportError, reason
 from .inference import TOLERANCE, OnnxPredictor
-from .manifest import FLOAT32_MAX, GoldenRows, Histogram, Reference
+from .manifest import FLOAT32_MAX, GoldenRows, Histogram, Reference, Sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PARITY_ROWS = 10_000
 GOLDEN_ROWS = 20
+SAMPLE_ROWS = 150
 BINS = 5
 TOOLS = ("joblib", "numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
 
@@ -92,6 +93,20 @@ def reference(rows: NDArray[Any], predicted: NDArray[Any], classes: int) -> Refe
     return Reference(
         features=tuple(_histogram(column) for column in rows.T),
         classes=tuple(np.bincount(predicted, minlength=classes).tolist()),
+    )
+
+
+def sample(rows: NDArray[Any], labels: NDArray[Any]) -> Sample:
+    """Training rows to be shown beside a caller's own: all of them, or 150 taken at random.
+
+    Args:
+        rows: Shape (rows, features).
+        labels: Index of each row's class, shape (rows,).
+    """
+    count = min(len(rows), SAMPLE_ROWS)
+    chosen = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))
+    return Sample(
+        rows=tuple(map(tuple, rows[chosen].tolist())), classes=tuple(labels[chosen].tolist())
     )
 
 

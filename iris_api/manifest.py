@@ -128,6 +128,13 @@ class Reference(Document):
     classes: tuple[Count, ...]
 
 
+class Sample(Document):
+    """Some of the training rows and the index of each one's class, for pictures of them."""
+
+    rows: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1)]
+    classes: tuple[Count, ...]
+
+
 class GoldenRows(Document):
     """Inputs, and the probabilities the fitted estimator gave for them."""
 
@@ -145,6 +152,8 @@ class Content(Document):
     evaluation: Evaluation
     reference: Reference
     golden: GoldenRows
+    sample: Sample | None = None
+    """Whoever has a key sees it: the trainer's choice."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> Self:
@@ -160,6 +169,18 @@ class Content(Document):
                 raise ValueError(f"{where} does not fit the contract")
         if len(self.golden.rows) != len(self.golden.probabilities):
             raise ValueError("golden.rows and golden.probabilities differ in length")
+        return self
+
+    @model_validator(mode="after")
+    def _sample_fits(self) -> Self:
+        if self.sample is None:
+            return self
+        if {len(row) for row in self.sample.rows} != {len(self.contract.features)}:
+            raise ValueError("sample.rows does not fit the contract")
+        if len(self.sample.rows) != len(self.sample.classes):
+            raise ValueError("sample.rows and sample.classes differ in length")
+        if max(self.sample.classes) >= len(self.contract.classes):
+            raise ValueError("sample.classes has a class that the contract has not")
         return self
 
 
@@ -198,8 +219,11 @@ class Manifest(Content):
     def content_version(self) -> str:
         """The version this content must bear: 12 hex digits of the SHA-256 of all but it.
 
-        Artefacts count by digest, not by path, for their path holds the version.
+        Artefacts count by digest, not by path, for their path holds the version. A sample that is
+        not there does not count: bundles from before there were samples keep their version.
         """
-        paths = {"artefacts": {"__all__": {"path"}}}
-        content = self.model_dump_json(exclude={"version": True, **paths})
+        left_out: dict[str, Any] = {"version": True, "artefacts": {"__all__": {"path"}}}
+        if self.sample is None:
+            left_out["sample"] = True
+        content = self.model_dump_json(exclude=left_out)
         return hashlib.sha256(content.encode()).hexdigest()[:12]

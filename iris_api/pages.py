@@ -6,14 +6,14 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, send_from_directory
+from flask import Blueprint, Response, render_template, request, send_from_directory
 
 from .auth import public
 from .logs import quiet
 from .operations import operation
 
 if TYPE_CHECKING:
-    from flask import Response
+    from .service import Service
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = sorted({str(guess_type(path)[0]) for path in STATIC.iterdir()}, reverse=True)
@@ -34,6 +34,20 @@ bp = Blueprint("pages", __name__)
 def _guard(response: Response) -> Response:
     response.headers.update(HEADERS)
     return response
+
+
+def wanted() -> bool:
+    """Whether this client likes a page better than JSON, as browsers say and programs do not."""
+    liked = request.accept_mimetypes
+    return liked["text/html"] > liked["application/json"]
+
+
+def home(service: Service) -> Response:
+    """The page to try the model: what it shows before a key is given is what the index tells."""
+    page = render_template(
+        "home.html", manifest=service.model.manifest, most_rows=service.settings.max_rows
+    )
+    return Response(page, headers={"Cache-Control": "no-cache", **HEADERS})
 
 
 @bp.get("/drift")

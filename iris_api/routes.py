@@ -8,6 +8,7 @@ import orjson
 from flask import Blueprint, current_app, request, url_for
 from typing_extensions import TypedDict
 
+from . import pages
 from .answers import BatchPrediction, SinglePrediction
 from .auth import public
 from .body import JSON, json_body
@@ -83,27 +84,31 @@ def answer(content: Any, status: int = 200) -> Response:
 
 @bp.get("/")
 @public
-@operation("Service", Index)
+@operation("Service", Index, text=("text/html",))
 def index() -> Response:
-    """What this is, and where its parts are."""
+    """What this is, and where its parts are: as a page for a browser, else as JSON."""
+    found = pages.home(service()) if pages.wanted() else answer(contents())
+    found.vary.add("Accept")
+    found.headers["Link"] = LINK
+    return found
+
+
+def contents() -> Index:
+    """The index: the model and where each route is."""
     manifest = service().model.manifest
     links = ("predict", "model", "drift", "metrics", "health", "live", "ready")
-    response = answer(
-        {
-            "name": manifest.name,
-            "model_version": manifest.version,
-            "features": list(manifest.contract.feature_names),
-            "classes": list(manifest.contract.classes),
-            "links": {link: url_for(f"v1.{link}") for link in links}
-            | {
-                "drift_page": url_for("pages.drift"),
-                "openapi": url_for("openapi.document"),
-                "docs": url_for("openapi.docs"),
-            },
-        }
-    )
-    response.headers["Link"] = LINK
-    return response
+    return {
+        "name": manifest.name,
+        "model_version": manifest.version,
+        "features": list(manifest.contract.feature_names),
+        "classes": list(manifest.contract.classes),
+        "links": {link: url_for(f"v1.{link}") for link in links}
+        | {
+            "drift_page": url_for("pages.drift"),
+            "openapi": url_for("openapi.document"),
+            "docs": url_for("openapi.docs"),
+        },
+    }
 
 
 @bp.post("/v1/predict")

@@ -86,10 +86,11 @@ def test_modules_import_only_from_those_above_them_in_contributing() -> None:
     modules = {path.stem for path in (ROOT / "iris_api").glob("*.py")}
     assert set(listed) == modules - {"__init__"}
     for number, module in enumerate(listed):
-        text = (ROOT / "iris_api" / f"{module}.py").read_text()
-        taken = set(re.findall(r"^ *from \.(\w+) import", text, re.MULTILINE))
-        for names in re.findall(r"^ *from \. import (.+)$", text, re.MULTILINE):
-            taken |= set(names.split(", "))
+        tree = ast.parse((ROOT / "iris_api" / f"{module}.py").read_text())
+        taken = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                taken |= {node.module} if node.module else {each.name for each in node.names}
         assert taken <= set(listed[:number]), module
 
 

@@ -14,7 +14,7 @@ from sklearn.svm import SVC, LinearSVC
 
 import train
 from iris_api.exceptions import ExportError
-from iris_api.export import export, random_rows, reference
+from iris_api.export import SAMPLE_ROWS, export, random_rows, reference, sample
 from iris_api.manifest import Contract, FeatureSpec
 
 if TYPE_CHECKING:
@@ -188,3 +188,14 @@ def test_a_feature_of_few_values_keeps_an_edge_between_them(
     rows = np.array(column, float)[:, None]
     (histogram,) = reference(rows, np.zeros(100, int), 2).features
     assert histogram.edges == edges
+
+
+def test_a_sample_is_whole_rows_with_their_classes() -> None:
+    """All of a small set in its order, and at most 150 of a large one, the same each time."""
+    assert sample(ROWS, LABELS).rows == tuple(map(tuple, ROWS.tolist()))
+    assert sample(ROWS, LABELS).classes == tuple(LABELS.tolist())
+    rows = np.arange(2000.0).reshape(1000, 2)
+    some = sample(rows, rows[:, 0].astype(int))
+    assert len(set(some.rows)) == SAMPLE_ROWS
+    assert [row[0] for row in some.rows] == list(some.classes)
+    assert some == sample(rows, rows[:, 0].astype(int))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,8 @@ from pydantic import ValidationError
 
 from iris_api.bundle import Bundle
 from iris_api.manifest import Contract, FeatureSpec, Histogram, Manifest
+
+from .conftest import reseal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +81,9 @@ def test_an_artefact_lies_inside_its_bundle(document: dict[str, Any], path: str)
         ({"reference": {"features": [], "classes": [1, 2, 3]}}, "reference.features"),
         ({"golden": {"rows": [[1]], "probabilities": [[1, 0, 0]]}}, "golden.rows"),
         ({"golden": {"rows": [[1, 1, 1, 1]] * 2, "probabilities": [[1, 0, 0]]}}, "length"),
+        ({"sample": {"rows": [[1]], "classes": [0]}}, "sample.rows"),
+        ({"sample": {"rows": [[1, 1, 1, 1]], "classes": [0, 0]}}, "length"),
+        ({"sample": {"rows": [[1, 1, 1, 1]], "classes": [3]}}, "sample.classes"),
     ],
 )
 def test_the_parts_of_a_manifest_fit_its_contract(
@@ -96,6 +102,20 @@ def test_the_version_is_the_digest_of_the_content(trained: Path) -> None:
     assert renamed.content_version() != manifest.version
     relabelled = manifest.model_copy(update={"version": "anything"})
     assert relabelled.content_version() == manifest.version
+
+
+def test_a_bundle_from_before_samples_keeps_its_version(model_dir: Path) -> None:
+    """A manifest that does not know of them is read as it was, and so is its digest."""
+    path = model_dir / "manifest.json"
+    version = reseal(model_dir, sample=None).manifest.version
+    document = json.loads(path.read_bytes())
+    assert document.pop("sample") is None
+    path.write_text(json.dumps(document))
+    found = Bundle.load(model_dir).manifest
+    assert (found.version, found.sample) == (version, None)
+    without: dict[str, Any] = {"version": True, "sample": True, "artefacts": {"__all__": {"path"}}}
+    digested = found.model_dump_json(exclude=without)
+    assert hashlib.sha256(digested.encode()).hexdigest()[:12] == version
 
 
 def test_the_card_hides_golden_rows_and_paths(trained: Path) -> None:

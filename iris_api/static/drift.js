@@ -1,25 +1,13 @@
 // Asks for the drift report with the reader's key, and draws it.
 
-const KEY = "iris-api-key"; // Kept for this tab only.
+import { Problem, once } from "./api.js";
+import { element, part, shape, titled } from "./dom.js";
+import { forget, given, key } from "./key.js";
+
 const SECONDS = 10;
-const part = (id) => document.getElementById(id);
 
 const number = (value, digits = 3) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const short = (value) => String(Number(value.toPrecision(4)));
-
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-function shape(name, attributes, text = "") {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.textContent = text;
-  return made;
-}
 
 const shares = (counts) => {
   const total = counts.reduce((sum, count) => sum + count, 0);
@@ -49,9 +37,9 @@ function picture(comparison, names, between) {
   return svg;
 }
 
-function card(title, comparison, drawing) {
+function card(title, comparison, drawing, unit = "") {
   const limit = comparison.threshold === null ? "–" : number(comparison.threshold);
-  const head = element("header", {}, element("h2", {}, title), verdict(comparison.verdict));
+  const head = element("header", {}, element("h2", {}, title, unit), verdict(comparison.verdict));
   const figures = element("p", { class: "figures" }, `PSI ${number(comparison.psi)}, limit ${limit}`);
   return element("article", {}, head, figures, drawing);
 }
@@ -63,8 +51,8 @@ function show(report) {
   const entries = { Verdict: verdict(report.verdict), "Live rows": rows, Since: new Date(report.since).toLocaleString(), "Model version": report.model_version };
   part("summary").replaceChildren(...Object.entries(entries).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const cards = report.features.map((found) => {
-    const title = found.feature.replaceAll("_", " ") + (found.unit ? ` (${found.unit})` : "");
-    return card(title, found, picture(found, found.bins, found.edges));
+    const unit = found.unit ? ` (${found.unit})` : "";
+    return card(titled(found.feature), found, picture(found, found.bins, found.edges), unit);
   });
   cards.push(card("predicted class", report.predictions, picture(report.predictions, report.predictions.classes)));
   part("cards").replaceChildren(...cards);
@@ -77,29 +65,24 @@ function complain(text) {
 }
 
 async function refresh() {
-  const key = sessionStorage.getItem(KEY);
-  part("door").hidden = Boolean(key);
-  if (!key) return;
+  if (!key()) return ask();
   try {
-    const response = await fetch("v1/drift", { headers: { "X-API-Key": key } });
-    const answer = await response.json();
-    complain(response.ok ? "" : `${answer.title}: ${answer.detail}`);
-    if (response.ok) show(answer);
-    if (response.status === 401) {
-      sessionStorage.removeItem(KEY);
-      part("report").hidden = true;
-      part("door").hidden = false;
-    }
-  } catch {
-    complain("The service does not answer. This page tries again.");
+    show(await once("v1/drift"));
+    complain("");
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    complain(problem.status ? String(problem) : "The service does not answer. This page tries again.");
+    if (problem.status !== 401) return;
+    forget();
+    part("report").hidden = true;
+    ask();
   }
 }
 
-part("door").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem(KEY, part("key").value.trim());
-  part("key").value = "";
+async function ask() {
+  await given();
   refresh();
-});
+}
+
 refresh();
-setInterval(refresh, SECONDS * 1000);
+setInterval(() => key() && refresh(), SECONDS * 1000);

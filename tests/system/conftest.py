@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from iris_api.slots import SHARED_MEMORY
 from tests.conftest import FLOWER, Key
@@ -233,3 +234,50 @@ def needs() -> Callable[[str], str]:
         return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
     return needs
+
+
+@pytest.fixture(scope="module")
+def browser(needs: Callable[[str], str]) -> Iterator[Browser]:
+    """Debian's Chromium: Playwright's own can't be fetched everywhere.
+
+    For a module, not the session: while Playwright runs, no other test has an event loop.
+    """
+    path = needs("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open pages that may ask their own server and no other host, and whose scripts do not fail."""
+    contexts: list[BrowserContext] = []
+    failed: list[str] = []
+
+    def visit(server: Server, path: str, **options: Any) -> Page:
+        context = browser.new_context(base_url=server.url, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((server.url, "blob:"))
+                else failed.append(request.url)
+            ),
+        )
+        page.on(
+            "console",
+            lambda message: (
+                failed.append(message.text) if "Content Security Policy" in message.text else None
+            ),
+        )
+        page.goto(path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert failed == []

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.conftest import FLOWER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .conftest import Server
 
@@ -20,37 +20,16 @@ pytestmark = pytest.mark.system
 SIZES = {"phone": (360, 740), "desktop": (1440, 900)}
 
 
-@pytest.fixture(scope="module")
-def browser(needs: Callable[[str], str]) -> Iterator[Browser]:
-    """Debian's Chromium: Playwright's own can't be fetched everywhere."""
-    path = needs("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids=str)
-def page(browser: Browser, request: pytest.FixtureRequest, server: Server) -> Iterator[Page]:
-    """A page that may ask this server and no other host, and whose scripts do not fail."""
+def page(visit: Callable[..., Page], request: pytest.FixtureRequest, server: Server) -> Page:
+    """The drift page, at this width and in this theme."""
     size, scheme = request.param
     width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, base_url=server.url
-    )
-    page = context.new_page()
-    asked: list[str] = []
-    failed: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    yield page
-    assert failed == []
-    assert [url for url in asked if not url.startswith(server.url)] == []
-    context.close()
+    viewport = {"width": width, "height": height}
+    return visit(server, "/drift", viewport=viewport, color_scheme=scheme)
 
 
 def open_with_key(page: Page, key: str) -> None:
-    page.goto("/drift")
     page.get_by_label("API key").fill(key)
     page.keyboard.press("Enter")
 

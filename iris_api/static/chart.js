@@ -1,0 +1,101 @@
+// Marks of the classes, and the scatter of two features: training rows, and the reader's own.
+
+import { element, part, shape } from "./dom.js";
+
+// A class is told by colour and by shape: six colours and five shapes, so thirty classes.
+const SHAPES = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "M0-5L4.6 3.4H-4.6Z", "M-3.7-3.7H3.7V3.7H-3.7Z", "M0-5.2L4.6 0 0 5.2-4.6 0Z", "M0 5L4.6-3.4H-4.6Z"];
+const INSET = { left: 44, right: 12, top: 12, bottom: 36 };
+
+/** The mark of a class, by its index. */
+export const mark = (index, more = {}) => shape("path", { d: SHAPES[index % SHAPES.length], class: `c${index % 6}`, ...more });
+
+/** The two features by which the classes are best told apart: most variance between them. */
+export function telling({ rows, classes }, features) {
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const between = features.map((_, i) => {
+    const column = rows.map((row) => row[i]);
+    const centre = mean(column);
+    const groups = Map.groupBy(rows, (_, n) => classes[n]);
+    const centres = rows.map((_, n) => classes[n]).map((name) => mean(groups.get(name).map((row) => row[i])));
+    const all = mean(column.map((value) => (value - centre) ** 2));
+    return all ? mean(centres.map((value) => (value - centre) ** 2)) / all : 0;
+  });
+  const best = between.map((_, i) => i).sort((a, b) => between[b] - between[a]);
+  return best.slice(0, 2).sort((a, b) => a - b);
+}
+
+/** Draw the scatter. `picked` is called with two indices and two values when it is pointed at. */
+export function scatter(card, domains, picked) {
+  const svg = part("scatter");
+  const axes = [part("across"), part("up")];
+  const own = shape("g", { class: "own" }, shape("path"), shape("circle", { r: 7 }));
+  let scales = [];
+  let values = [];
+
+  for (const [side, chosen] of telling(card.sample, card.features).entries()) {
+    axes[side].append(...card.features.map(({ name }, i) => element("option", { value: i }, name)));
+    axes[side].value = chosen;
+    axes[side].addEventListener("change", draw);
+  }
+
+  function draw() {
+    const { clientWidth: width, clientHeight: height } = svg;
+    if (!width) return;
+    const [x, y] = axes.map((axis) => Number(axis.value));
+    const floor = height - INSET.bottom;
+    scales = [scale(domains[x], INSET.left, width - INSET.right), scale(domains[y], floor, INSET.top)];
+    const titles = [x, y].map((i) => card.features[i].name + (card.features[i].unit ? ` (${card.features[i].unit})` : ""));
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg.setAttribute("aria-label", `${card.sample.rows.length} training rows by ${titles[0]} across and ${titles[1]} up, and the row of the sliders`);
+    const grid = [
+      ...ticks(domains[x], width / 80).flatMap((tick) => [
+        shape("line", { x1: scales[0].to(tick), x2: scales[0].to(tick), y1: INSET.top, y2: floor }),
+        shape("text", { x: scales[0].to(tick), y: floor + 20 }, tick),
+      ]),
+      ...ticks(domains[y], height / 50).flatMap((tick) => [
+        shape("line", { x1: INSET.left, x2: width - INSET.right, y1: scales[1].to(tick), y2: scales[1].to(tick) }),
+        shape("text", { x: INSET.left - 8, y: scales[1].to(tick) + 4, class: "left" }, tick),
+      ]),
+    ];
+    const points = card.sample.rows.map((row, n) =>
+      mark(card.sample.classes[n], { transform: `translate(${scales[0].to(row[x])} ${scales[1].to(row[y])})` }));
+    svg.replaceChildren(...grid, shape("g", { class: "points" }, ...points), own);
+    show(values);
+  }
+
+  function show(now) {
+    values = now;
+    const at = axes.map((axis, side) => (scales[side] && now.length ? scales[side].inside(now[axis.value] ?? 0) : 0));
+    own.firstChild.setAttribute("d", `M${INSET.left} ${at[1]}H${at[0]}V${svg.clientHeight - INSET.bottom}`);
+    own.lastChild.setAttribute("cx", at[0]);
+    own.lastChild.setAttribute("cy", at[1]);
+  }
+
+  svg.addEventListener("pointermove", (event) => event.buttons && point(event));
+  svg.addEventListener("pointerdown", point);
+  function point(event) {
+    const box = svg.getBoundingClientRect();
+    picked(axes.map((axis) => Number(axis.value)), [scales[0].from(event.clientX - box.left), scales[1].from(event.clientY - box.top)]);
+  }
+
+  new ResizeObserver(draw).observe(svg);
+  return { show };
+}
+
+function scale({ low, high }, start, end) {
+  const to = (value) => start + ((value - low) / (high - low || 1)) * (end - start);
+  const clamp = (value) => Math.min(Math.max(value, low), high);
+  return { to, inside: (value) => to(clamp(value)), from: (place) => clamp(low + ((place - start) / (end - start)) * (high - low)) };
+}
+
+/** Round values in a range, about as many as asked for, all with as many decimals. */
+function ticks({ low, high }, count) {
+  const rough = (high - low) / Math.max(count, 1);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
+  const first = Math.ceil(low / step);
+  const last = Math.floor(high / step + 1e-9);
+  const digits = Math.min(Math.max(0, -Math.floor(Math.log10(step))), 9);
+  const written = (value) => (Math.abs(value) < 1e6 ? value.toFixed(digits) : value.toPrecision(3));
+  return Array.from({ length: last - first + 1 }, (_, i) => written((first + i) * step));
+}

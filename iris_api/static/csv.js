@@ -1,0 +1,90 @@
+// CSV by RFC 4180, and its common relatives: other separators, other line ends, a byte order mark.
+
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+export const COMMA_NUMBER = /^[+-]?\d*,\d+$/;
+
+/** Text of a file: UTF-16 by its mark, else UTF-8, else what Western spreadsheets write. What is not
+ * plain UTF-8 has a mark in front, also on its way back: spreadsheets read it by that. */
+export function decoded(bytes) {
+  const [first, second] = new Uint8Array(bytes);
+  const as = (encoding) => new TextDecoder(encoding, { fatal: encoding === "utf-8", ignoreBOM: true }).decode(bytes);
+  if (first === 0xff && second === 0xfe) return as("utf-16le");
+  if (first === 0xfe && second === 0xff) return as("utf-16be");
+  try {
+    return as("utf-8");
+  } catch {
+    return `\ufeff${as("windows-1252")}`;
+  }
+}
+
+/** Records with the line that each starts on, and where it ends. Blank lines are left out. */
+export function* records(text, separator) {
+  const stop = new RegExp(`[${separator}\r\n]|$`, "g");
+  let at = text.charCodeAt(0) === 0xfeff ? 1 : 0;
+  let line = 1;
+  while (at < text.length) {
+    const record = { line, cells: [], end: 0 };
+    let mark = separator;
+    while (mark === separator) {
+      let cell = "";
+      if (text[at] === '"') {
+        let close = text.indexOf('"', at + 1);
+        while (text[close + 1] === '"' && close > 0) close = text.indexOf('"', close + 2);
+        if (close < 0) {
+          record.cells.push(text.slice(at));
+          yield { ...record, end: text.length, wrong: "a quote is opened here and never closed" };
+          return;
+        }
+        cell = text.slice(at + 1, close).replaceAll('""', '"');
+        line += cell.match(/\r\n|\n|\r/g)?.length ?? 0;
+        at = close + 1;
+      }
+      stop.lastIndex = at;
+      const found = stop.exec(text);
+      record.cells.push(cell + text.slice(at, found.index));
+      [mark] = found;
+      at = found.index + mark.length;
+    }
+    if (mark === "\r" && text[at] === "\n") at += 1;
+    line += 1;
+    record.end = at;
+    if (record.cells.length > 1 || record.cells[0] !== "") yield record;
+  }
+}
+
+/** Find separator and columns by the header: the separator is the one that names most features. */
+export function opened(text, features) {
+  const tries = [",", ";", "\t"].map((separator) => {
+    const rows = records(text, separator);
+    const header = rows.next().value?.cells.map((cell) => cell.trim()) ?? [];
+    return { separator, rows, header, columns: features.map((name) => header.indexOf(name)) };
+  });
+  const known = ({ columns }) => columns.filter((column) => column >= 0).length;
+  const table = tries.reduce((best, other) => (known(other) > known(best) ? other : best));
+  const missing = features.filter((_, i) => table.columns[i] < 0);
+  if (missing.length) throw new Error(`The first line has to name the columns. Not there: ${missing.join(", ")}`);
+  const twice = features.filter((name) => table.header.indexOf(name) !== table.header.lastIndexOf(name));
+  if (twice.length) throw new Error(`The first line names a column twice: ${twice.join(", ")}`);
+  return table;
+}
+
+/** What a cell says: a number, nothing, or text that the service will refuse. */
+export function value(cell, separator) {
+  const text = cell.trim();
+  if (NUMBER.test(text)) return Number(text);
+  // Where commas are decimal, semicolons separate.
+  if (separator === ";" && COMMA_NUMBER.test(text)) return Number(text.replace(",", "."));
+  return text || null;
+}
+
+/** Cells as a line. */
+export function written(cells, separator) {
+  const special = new RegExp(`["\r\n${separator}]`);
+  const quoted = (cell) => (special.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+  return cells.map((cell) => quoted(String(cell))).join(separator) + "\r\n";
+}
+
+/** A name for a new column that no other column has. */
+export function fresh(name, header) {
+  return header.includes(name) ? fresh(`${name}_`, header) : name;
+}
