@@ -1,9 +1,8 @@
 <?php
-// One prediction and then a batch, or what is in FILE: php predict.php [FILE], with the curl extension.
+// One prediction and then a batch, or what FILE has: php predict.php [FILE], from PHP 8.2 on.
 declare(strict_types=1);
 
-const ONE = ['sepal_length' => 6.7, 'sepal_width' => 3.0, 'petal_length' => 5.2, 'petal_width' => 2.3];
-const TWO = ['sepal_length' => 6.0, 'sepal_width' => 2.7, 'petal_length' => 5.1, 'petal_width' => 1.6];
+const FEATURES = ['sepal_length', 'sepal_width', 'petal_length', 'petal_width'];
 
 function fail(string $message): never
 {
@@ -71,6 +70,8 @@ if (isset($argv[1])) {
     $body = @file_get_contents($argv[1]);
     predict($curl, $key, $seconds, $body === false ? fail("Can't read $argv[1].") : $body);
 } else {
-    predict($curl, $key, $seconds, json_encode(ONE));
-    predict($curl, $key, $seconds, json_encode([ONE, TWO]));
+    $one = array_combine(FEATURES, [6.7, 3.0, 5.2, 2.3]);
+    $two = array_combine(FEATURES, [6.0, 2.7, 5.1, 1.6]);
+    predict($curl, $key, $seconds, json_encode($one));
+    predict($curl, $key, $seconds, json_encode([$one, $two]));
 }

@@ -1,4 +1,4 @@
-# One prediction and then a batch, or what is in FILE: perl predict.pl [FILE], with Perl's own modules.
+# One prediction and then a batch, or what FILE has: perl predict.pl [FILE], with core modules.
 use v5.14;
 use warnings;
 use HTTP::Tiny;

@@ -1,4 +1,4 @@
-"""One prediction and then a batch, or what is in FILE: `python predict.py [FILE]`, with requests."""
+"""One prediction and then a batch, or what FILE has: `python predict.py [FILE]`, with requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AGAIN = Retry(
 )
 
 
-def predict(session: requests.Session, body: str | bytes) -> None:
+def predict(session: requests.Session, body: bytes) -> None:
     """Print label and confidence of each row. What goes wrong ends the program."""
     request_id = str(uuid4())
     try:
@@ -70,12 +70,12 @@ def explain(answer: requests.Response, told: object) -> str:
 
 if __name__ == "__main__":
     try:
-        bodies = [Path(name).read_bytes() for name in sys.argv[1:]]
+        bodies = [Path(name).read_bytes() for name in sys.argv[1:2]]
     except OSError as unreadable:
         sys.exit(str(unreadable))
     with requests.Session() as session:  # Keeps the connection between requests.
         session.mount("http://", HTTPAdapter(max_retries=AGAIN))
         session.mount("https://", HTTPAdapter(max_retries=AGAIN))
         session.headers.update({"X-API-Key": KEY, "Content-Type": "application/json"})
-        for body in bodies or [json.dumps(ONE), json.dumps([ONE, TWO])]:
+        for body in bodies or [json.dumps(rows).encode() for rows in (ONE, [ONE, TWO])]:
             predict(session, body)

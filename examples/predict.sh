@@ -1,5 +1,5 @@
 #!/bin/sh
-# One prediction and then a batch, or what is in FILE: sh predict.sh [FILE], with curl and jq.
+# One prediction and then a batch, or what FILE has: sh predict.sh [FILE], with curl and jq.
 set -eu
 export LC_ALL=C
 url=${IRIS_URL:-http://127.0.0.1:8000}
@@ -10,10 +10,10 @@ two='{"sepal_length": 6.0, "sepal_width": 2.7, "petal_length": 5.1, "petal_width
 answer=$(mktemp)
 trap 'rm -f "$answer"' EXIT
 
-# A prediction changes nothing, so a POST may be repeated: --retry does it after 429 and 503, as late
-# as Retry-After asks (and after 408, 500, 502 and 504, which does no harm here), and
-# --retry-all-errors when no answer came. Without --fail, other 4xx are answers and no errors to it.
-# The key goes in by stdin, for anyone can read the arguments of a program.
+# A prediction changes nothing, so a POST may be repeated: --retry does so after 429 and 503, as
+# late as Retry-After asks (and after 408, 500, 502 and 504, which does no harm here), and
+# --retry-all-errors when no answer came. Without --fail other statuses are final answers.
+# The key comes by stdin, for anyone may see a program's arguments.
 ask() {
     printf 'X-API-Key: %s\n' "$key" | curl --silent --show-error --header @- \
         --header 'Content-Type: application/json' --header "X-Request-ID: $id" \
@@ -42,8 +42,9 @@ explain() {
 predict() {
     id=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     status=$(ask "$1") || fail "No answer from $url."
-    [ "$status" = 200 ] && jq -e 'has("model_version")' "$answer" >/dev/null 2>&1 ||
+    if [ "$status" != 200 ] || ! jq -e 'has("model_version")' "$answer" >/dev/null 2>&1; then
         fail "$(explain "$status")"
+    fi
     jq -r '.predictions // [.] | .[] | [.prediction, .confidence] | @tsv' "$answer" |
         while IFS='	' read -r label confidence; do
             printf '%s %.4f\n' "$label" "$confidence"
@@ -51,8 +52,9 @@ predict() {
 }
 
 if [ $# -gt 0 ]; then
+    [ -r "$1" ] || { echo "Can't read $1." >&2; exit 1; }
     predict "@$1"
-else
-    predict "$one"  # Each is a program of its own: a connection that is kept needs one curl for all.
+else # Each is a curl of its own: one for both would keep the connection, but mix their answers.
+    predict "$one"
     predict "[$one, $two]"
 fi
