@@ -18,7 +18,7 @@ ask() {
     printf 'X-API-Key: %s\n' "$key" | curl --silent --show-error --header @- \
         --header 'Content-Type: application/json' --header "X-Request-ID: $id" \
         --connect-timeout 3 --max-time "$seconds" \
-        --retry 2 --retry-all-errors --retry-max-time $((3 * seconds)) \
+        --retry 2 --retry-all-errors --retry-max-time $((3 * seconds + 3)) \
         --data-binary "$1" --output "$answer" --write-out '%{http_code}' "${url%/}/v1/predict"
 }
 
@@ -29,7 +29,7 @@ fail() {
 
 # A problem document (RFC 9457) in words.
 explain() {
-    jq -er --arg status "$1" 'if has("title") | not then error else . end
+    jq -ner --arg status "$1" 'input | if has("title") | not then error else . end
         | "\($status) \(.title): \(.detail)",
           (if $status == "401" then
               "The service does not accept the key in IRIS_API_KEY." else empty end),
@@ -42,7 +42,7 @@ explain() {
 predict() {
     id=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     status=$(ask "$1") || fail "No answer from $url."
-    if [ "$status" != 200 ] || ! jq -e 'has("model_version")' "$answer" >/dev/null 2>&1; then
+    if [ "$status" != 200 ] || ! jq -ne 'input | has("model_version")' "$answer" >/dev/null 2>&1; then
         fail "$(explain "$status")"
     fi
     jq -r '.predictions // [.] | .[] | [.prediction, .confidence] | @tsv' "$answer" |

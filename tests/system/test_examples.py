@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.system
 
 README = (ROOT / "examples" / "README.md").read_text()
-COMMANDS = re.findall(r"^(\S+ examples/\S+)$", README, re.MULTILINE)
-CLIENTS = [command.rpartition("/")[2] for command in COMMANDS]
+COMMANDS = {
+    command.rpartition("/")[2]: command
+    for command in re.findall(r"^\S+ examples/\S+$", README, re.MULTILINE)
+}
 NEEDED = {
     "predict.sh": ["curl", "jq"],
     "predict.py": [],
@@ -41,18 +45,19 @@ NEEDED = {
     "predict.pl": ["prove"],  # Debian's perl-base has no HTTP::Tiny; the perl package has both.
     "predict.mjs": ["node"],
 }
-PYTHON = ".venv/bin/python examples/predict.py"
+UNENDING = ("trickling", "predict.py")
+"""requests has no total timeout, as the README says."""
 
 OTHER = {"sepal_length": 6.0, "sepal_width": 2.7, "petal_length": 5.1, "petal_width": 1.6}
 BATCH = [OTHER, FLOWER, {"sepal_length": 5, "sepal_width": 4, "petal_length": 1, "petal_width": 0}]
 BAD = [FLOWER | {"petal_width": "2.3"}, FLOWER | {'of "all" \\ colours': 1}]
 SECRET = "on-no-command-line"
-TOO_BUSY = json.dumps({"title": "Busy", "status": 503, "detail": "Later."}).encode()
+TOO_BUSY = b'{"type":"about:blank","title":"Busy","status":503,"detail":"Later."}'
 
 FOREIGN: dict[str, tuple[int, dict[str, str], bytes]] = {
     "page-as-refusal": (403, {"Content-Type": "text/html"}, b"<html>No entry</html>"),
     "page-as-success": (200, {"Content-Type": "text/html"}, b"<html>Log in</html>"),
-    "nothing": (404, {}, b""),
+    "nothing": (200, {}, b""),
     "array": (404, {"Content-Type": "application/json"}, b'["title", "no route"]'),
     "other-json": (200, {"Content-Type": "application/json"}, b'{"message": "Hello"}'),
     "redirect": (302, {"Location": "/elsewhere/v1/predict"}, b""),
@@ -142,53 +147,62 @@ Runs = dict[tuple[str, str], Future[Run]]
 
 
 @pytest.fixture(scope="module")
-def runs(server: Server, stub: Stub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of the Java client without the compiler, which costs more than all the rest."""
+    classes = str(tmp_path_factory.mktemp("classes"))
+    if shutil.which("java"):
+        compiler = ["java", "-m", "jdk.compiler/com.sun.tools.javac.Main", "-Xlint:all", "-Werror"]
+        subprocess.run([*compiler, "-d", classes, "examples/Predict.java"], cwd=ROOT, check=True)
+    return ["java", "-XX:TieredStopAtLevel=1", "-cp", classes, "Predict"]
+
+
+@pytest.fixture(scope="module")
+def runs(
+    server: Server, stub: Stub, compiled: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runs]:
     """Every client in every case, side by side: most of them wait."""
     directory = tmp_path_factory.mktemp("rows")
-    for name, rows in (("batch", BATCH), ("bad", BAD)):
-        (directory / name).write_text(json.dumps(rows))
-
-    cases: dict[str, tuple[str, str, list[str], dict[str, str]]] = {
+    batch, bad = directory / "batch", directory / "bad"
+    batch.write_text(json.dumps(BATCH))
+    bad.write_text(json.dumps(BAD))
+    cases: dict[str, tuple[str, str, list[Path], dict[str, str]]] = {
         "plain": (server.url, server.key, [], {}),
-        "batch": (server.url, server.key, [str(directory / "batch")], {}),
-        "bad": (server.url, server.key, [str(directory / "bad")], {}),
-        "no-file": (server.url, server.key, [str(directory / "none")], {}),
+        "batch": (server.url, server.key, [batch], {}),
+        "bad": (server.url, server.key, [bad], {}),
+        "no-file": (server.url, server.key, [directory / "none"], {}),
         "wrong-key": (server.url, "wrong", [], {}),
         "no-key": (server.url, "", [], {}),
         "down": (f"http://127.0.0.1:{free_port()}", server.key, [], {}),
     }
-    for case in ("busy", "overloaded", "closing", *FOREIGN):
-        cases[case] = (f"{stub.url}/{case}", server.key, [str(directory / "batch")], {})
     for case in ("silent", "trickling"):
         cases[case] = (f"{stub.url}/{case}", SECRET, [], {"IRIS_TIMEOUT": "1"})
+    for case in ("busy", "overloaded", "closing", *FOREIGN):
+        cases[case] = (f"{stub.url}/{case}", server.key, [batch], {})
 
-    def run(command: str, url: str, key: str, files: list[str], settings: dict[str, str]) -> Run:
-        program, script = command.split()
-        if url.startswith(stub.url):
-            url = f"{url}/{script.rpartition('/')[2]}"
+    def run(case: str, client: str) -> Run:
+        url, key, files, settings = cases[case]
+        command = COMMANDS[client].split()
+        if client == "Predict.java" and case != "plain":
+            command = compiled
+        elif client == "predict.py":
+            command = [sys.executable, *command[1:]]
+        of_client = f"/{client}" if url.startswith(stub.url) else ""
         return subprocess.run(
-            [sys.executable if "python" in program else program, script, *files],
+            [*command, *files],
             cwd=ROOT,
-            env=environment(IRIS_URL=url, IRIS_API_KEY=key, **settings),
+            env=environment(IRIS_URL=url + of_client, IRIS_API_KEY=key, **settings),
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
         )
 
-    with ThreadPoolExecutor(8) as pool:
-        found = {
-            (case, command.rpartition("/")[2]): pool.submit(run, command, *given)
-            for case, given in cases.items()
-            for command in COMMANDS
-            if (case, command) != ("trickling", PYTHON)  # It has no total timeout.
-        }
-        yield found
-        for future in found.values():
-            future.cancel()
+    pairs = [pair for pair in product(cases, COMMANDS) if pair != UNENDING]
+    with ThreadPoolExecutor(16) as pool:
+        yield {pair: pool.submit(run, *pair) for pair in pairs}
 
 
-@pytest.fixture(params=CLIENTS)
+@pytest.fixture(params=COMMANDS)
 def client(request: pytest.FixtureRequest, needs: Callable[[str], str]) -> str:
     """The file of each client in turn; what it needs is there."""
     name: str = request.param
@@ -223,9 +237,9 @@ def failure(runs: Runs, case: str, client: str) -> str:
 def test_the_readme_names_every_client_and_its_settings() -> None:
     """Its commands are those that are run here."""
     there = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
-    assert set(CLIENTS) == set(NEEDED) == there - {"README.md"}
+    assert set(COMMANDS) == set(NEEDED) == there - {"README.md"}
     assert re.findall(r"^export (\w+)=", README, re.MULTILINE) == ["IRIS_URL", "IRIS_API_KEY"]
-    assert all(f"| `{client}` |" in README for client in CLIENTS)
+    assert all(f"| `{client}` |" in README for client in COMMANDS)
 
 
 def test_it_predicts_one_and_a_batch(server: Server, runs: Runs, client: str) -> None:
@@ -311,10 +325,9 @@ def test_it_does_not_wait_for_ever(stub: Stub, runs: Runs, client: str) -> None:
     assert len(stub.asked[f"silent/{client}"]) == 3
 
 
+@pytest.mark.parametrize("client", [c for c in COMMANDS if c not in UNENDING], indirect=True)
 def test_the_whole_answer_has_to_be_there_in_time(runs: Runs, client: str) -> None:
     """A byte now and then does not make the wait longer."""
-    if client == PYTHON.rpartition("/")[2]:
-        pytest.skip("requests has no total timeout, as the README says")
     assert re.search("time(d )?.?out", failure(runs, "trickling", client), re.IGNORECASE)
 
 
