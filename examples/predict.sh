@@ -42,7 +42,8 @@ explain() {
 predict() {
     id=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     status=$(ask "$1") || fail "No answer from $url."
-    if [ "$status" != 200 ] || ! jq -ne 'input | has("model_version")' "$answer" >/dev/null 2>&1; then
+    if [ "$status" != 200 ] ||
+        ! jq -ne 'input | has("model_version")' "$answer" >/dev/null 2>&1; then
         fail "$(explain "$status")"
     fi
     jq -r '.predictions // [.] | .[] | [.prediction, .confidence] | @tsv' "$answer" |
