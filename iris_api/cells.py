@@ -24,18 +24,19 @@ DOUBLE = 8
 class Cell:
     """One number. Its methods are those that prometheus_client's instruments call."""
 
-    __slots__ = ("__weakref__", "at", "file", "key", "numbers")
+    __slots__ = ("__weakref__", "at", "file", "home", "key", "numbers")
 
     at: int
     numbers: memoryview[float]
 
-    def __init__(self, file: str, key: str) -> None:
+    def __init__(self, home: Cells, file: str, key: str) -> None:
+        self.home = home
         self.file = file
         self.key = key
 
     def inc(self, amount: float) -> None:
         """Add to it."""
-        CELLS.add([(self, amount)])
+        self.home.add([(self, amount)])
 
     def get(self) -> float:
         """The number, as this process and its forerunners in the slot have made it."""
@@ -91,7 +92,7 @@ class Cells:
     ) -> Cell:
         """The number of a sample, in the place of prometheus_client's `ValueClass`."""
         file = f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind
-        cell = Cell(file, mmap_key(metric, name, list(label_names), list(labels), text))
+        cell = Cell(self, file, mmap_key(metric, name, list(label_names), list(labels), text))
         with self._lock:
             self._place(cell)
             self._all.add(cell)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -192,6 +192,7 @@ class Card(TypedDict):
     versions: dict[str, str]
     evaluation: Evaluation
     reference: Reference
+    sample: Sample | None
     version: str
     features: tuple[FeatureSpec, ...]
     classes: tuple[Name, ...]

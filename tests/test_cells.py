@@ -6,10 +6,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
 from prometheus_client.mmap_dict import MmapedDict
 
-from iris_api.cells import CELLS, Cell
+from iris_api.cells import Cell, Cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 FORK = multiprocessing.get_context("fork")
 
 
-@pytest.fixture(autouse=True)
-def _memory() -> Iterator[None]:
-    """Each test leaves the others without files."""
-    yield
-    CELLS.stay_in_memory()
+@pytest.fixture
+def cells() -> Iterator[Cells]:
+    """Those of a process in which nothing else counts."""
+    cells = Cells()
+    yield cells
+    cells.stay_in_memory()  # Closes its files.
 
 
-def cell(name: str) -> Cell:
-    return CELLS.cell("counter", name, name, (), (), "Of a test.")
+def cell(cells: Cells, name: str) -> Cell:
+    return cells.cell("counter", name, name, (), (), "Of a test.")
 
 
 def kept(file: Path) -> list[float]:
@@ -42,14 +43,17 @@ def in_child(target: object, *arguments: object) -> None:
     assert child.exitcode == 0
 
 
-def test_instruments_keep_their_numbers_here(tmp_path: Path) -> None:
+def test_instruments_keep_their_numbers_here(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What they had counted for themselves does not come along: it was nobody else's."""
+    monkeypatch.setattr(values, "ValueClass", cells.cell)
     registry = CollectorRegistry()
     counter = Counter("seen", "Seen.", registry=registry)
     histogram = Histogram("took", "Took.", registry=registry, buckets=(1, 2))
     counter.inc(3)
     assert registry.get_sample_value("seen_total") == 3
-    CELLS.move(tmp_path, "0")
+    cells.move(tmp_path, "0")
     counter.inc(4)
     histogram.observe(1.5)
     assert registry.get_sample_value("seen_total") == 4
@@ -57,47 +61,47 @@ def test_instruments_keep_their_numbers_here(tmp_path: Path) -> None:
     assert sorted(kept(tmp_path / "histogram_0.db")) == [0, 0, 1, 1.5]
 
 
-def test_a_slot_is_counted_on_in(tmp_path: Path) -> None:
+def test_a_slot_is_counted_on_in(cells: Cells, tmp_path: Path) -> None:
     """Away from it and back, each file keeps what was counted in it."""
-    number = cell("seen")
+    number = cell(cells, "seen")
     for slot in ("0", "1", "0"):
-        CELLS.move(tmp_path, slot)
+        cells.move(tmp_path, slot)
         number.inc(1)
     assert number.get() == 2
     assert kept(tmp_path / "counter_0.db") == [2]
     assert kept(tmp_path / "counter_1.db") == [1]
 
 
-def fork_while_locked(directory: Path) -> None:
-    number = cell("seen")
-    CELLS.move(directory, "0")
-    with CELLS._lock:
+def fork_while_locked(cells: Cells, directory: Path) -> None:
+    number = cell(cells, "seen")
+    cells.move(directory, "0")
+    with cells._lock:
         child = os.fork()
         if not child:
-            CELLS.move(directory, "1")
+            cells.move(directory, "1")
             number.inc(5)
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_fork_counts_even_if_a_thread_was_counting(tmp_path: Path) -> None:
+def test_a_fork_counts_even_if_a_thread_was_counting(cells: Cells, tmp_path: Path) -> None:
     """The lock that it inherits is one that nobody will open."""
-    in_child(fork_while_locked, tmp_path)
+    in_child(fork_while_locked, cells, tmp_path)
     assert kept(tmp_path / "counter_1.db") == [5]
 
 
-def test_a_file_that_grows_keeps_counting(tmp_path: Path) -> None:
+def test_a_file_that_grows_keeps_counting(cells: Cells, tmp_path: Path) -> None:
     """Numbers that were placed before it grew are still those in the file."""
-    first = cell("first")
-    CELLS.move(tmp_path, "0")
-    many = [cell(f"{'x' * 1000}{number}") for number in range(2000)]  # Over a mebibyte.
-    CELLS.add([(number, 1.0) for number in (first, *many)])
+    first = cell(cells, "first")
+    cells.move(tmp_path, "0")
+    many = [cell(cells, f"{'x' * 1000}{number}") for number in range(2000)]  # Over a mebibyte.
+    cells.add([(number, 1.0) for number in (first, *many)])
     assert kept(tmp_path / "counter_0.db") == [1.0] * 2001
 
 
-def test_threads_lose_nothing() -> None:
+def test_threads_lose_nothing(cells: Cells) -> None:
     """Each addition is there, whoever else adds."""
-    number = cell("seen")
+    number = cell(cells, "seen")
 
     def add() -> None:
         for _ in range(20_000):
@@ -111,8 +115,8 @@ def test_threads_lose_nothing() -> None:
     assert number.get() == 80_000
 
 
-def test_a_number_that_nobody_uses_is_not_kept(tmp_path: Path) -> None:
+def test_a_number_that_nobody_uses_is_not_kept(cells: Cells, tmp_path: Path) -> None:
     """A model that was swapped out takes its own along, once nothing counts it."""
-    CELLS.cell("gauge", "gone", "gone", (), (), "Of a test.", multiprocess_mode="sum")
-    CELLS.move(tmp_path, "0")
+    cells.cell("gauge", "gone", "gone", (), (), "Of a test.", multiprocess_mode="sum")
+    cells.move(tmp_path, "0")
     assert not (tmp_path / "gauge_sum_0.db").exists()

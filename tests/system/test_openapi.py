@@ -15,14 +15,14 @@ from playwright.sync_api import expect
 
 from tests.conftest import FLOWER
 
-from .test_pages import browser, page
+from .test_pages import SIZES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from playwright.sync_api import Page
 
     from .conftest import Server
-
-__all__ = ["browser", "page"]
 
 pytestmark = pytest.mark.system
 
@@ -101,12 +101,17 @@ def test_a_generated_client_calls_the_service(
         assert (problem.status, problem.type_) == (401, "urn:iris-api:problem:wrong-key")
 
 
-@pytest.mark.parametrize("page", [("desktop", "light"), ("phone", "dark")], indirect=True, ids=str)
-def test_a_person_authorises_and_tries_it(page: Page, server: Server) -> None:
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+def test_a_person_authorises_and_tries_it(
+    visit: Callable[..., Page], server: Server, size: str, scheme: str
+) -> None:
     """In the browser: a key, a row, and the service's answer, without a word on the console."""
+    width, height = SIZES[size]
+    viewport = {"width": width, "height": height}
+    page = visit(server, "/docs", viewport=viewport, color_scheme=scheme)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
-    page.goto("/docs")
+    page.reload()
     page.get_by_role("button", name="Authorize").click()
     page.locator("#api_key_value").fill(server.key)
     page.locator(".modal-ux .authorize").first.click()
