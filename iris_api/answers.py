@@ -95,7 +95,7 @@ def outcome(
         The answer to each row, and the outcome of all.
     """
     # No strict zip in the loop: the golden rows have shown the shapes, and it costs a third more.
-    labels = probabilities.argmax(axis=1)
+    labels = _likeliest(probabilities)
     rounded = probabilities.astype(np.float64).round(4)
     made: list[Prediction] = [
         {
@@ -106,3 +106,13 @@ def outcome(
         for label, row in zip(labels.tolist(), rounded.tolist())
     ]
     return made, Outcome(rows, labels, rounded, made[0], model_version, classes)
+
+
+def _likeliest(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+    """Index of the first of the largest in each row."""
+    if len(probabilities) > 1:
+        labels: NDArray[np.intp] = probabilities.argmax(axis=1)
+        return labels
+    # NumPy lets go of the interpreter for it, which wakes a thread that then waits all the same.
+    row = probabilities[0].tolist()
+    return np.array([row.index(max(row))])

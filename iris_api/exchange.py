@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextvars import ContextVar
+from random import getrandbits
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Exchange:
 
     def __init__(self, request: Request, waited: float) -> None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        self.id = given if SANE.fullmatch(given) else os.urandom(16).hex()
+        self.id = given if SANE.fullmatch(given) else f"{getrandbits(128):032x}"
         """The caller's request id, if it can go into a header and a log as it is, or a new one."""
         self.request = request
         self.started = perf_counter()
