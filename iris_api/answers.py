@@ -1,7 +1,4 @@
-"""What comes out: the answers, made from probabilities.
-
-They are typed dictionaries: for a batch, objects would cost as much as predicting does.
-"""
+"""What comes out: the answers, made from probabilities, as JSON."""
 
 from __future__ import annotations
 
@@ -10,12 +7,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 from typing_extensions import TypedDict
 
 from .manifest import Probability  # noqa: TC001  # Pydantic asks for it
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+DECIMALS = 4
+FIGURES = np.array([orjson.dumps(n / 10**DECIMALS) for n in range(10**DECIMALS + 1)], object)
+"""Each probability that can be answered, as JSON."""
+ROWS_AT_ONCE = 1000
 
 
 class Prediction(TypedDict):
@@ -43,10 +47,7 @@ class BatchPrediction(TypedDict):
 
 @dataclass(eq=False)
 class Outcome:
-    """A request's rows and what became of them, as it is counted and logged.
-
-    It holds arrays, and of the answers only the first: ten thousand would outlive their response.
-    """
+    """A request's rows and what became of them, as it is answered, counted and logged."""
 
     rows: NDArray[np.floating[Any]]
     """As the estimator saw them, shape (rows, features)."""
@@ -54,10 +55,19 @@ class Outcome:
     """Index of each row's class, shape (rows,)."""
     probabilities: NDArray[np.float64]
     """As they are answered, shape (rows, classes)."""
-    first: Prediction
-    model_version: str
     classes: tuple[str, ...]
     """Names of the classes, in the order of the labels' indices."""
+    model_version: str
+
+    @cached_property
+    def first(self) -> Prediction:
+        """The answer to the first row."""
+        label, row = self.labels.item(0), self.probabilities[0].tolist()
+        return {
+            "prediction": self.classes[label],
+            "confidence": row[label],
+            "probabilities": dict(zip(self.classes, row)),
+        }
 
     @cached_property
     def confidences(self) -> NDArray[np.float64]:
@@ -68,7 +78,7 @@ class Outcome:
         """Mean of them, to four decimals."""
         if len(self.labels) == 1:
             return self.first["confidence"]
-        return round(float(self.confidences.mean()), 4)
+        return round(float(self.confidences.mean()), DECIMALS)
 
     @cached_property
     def class_counts(self) -> list[int]:
@@ -82,7 +92,7 @@ def outcome(
     probabilities: NDArray[np.floating[Any]],
     classes: tuple[str, ...],
     model_version: str,
-) -> tuple[list[Prediction], Outcome]:
+) -> Outcome:
     """Name the likeliest class of each row; the first of equals wins, as in scikit-learn.
 
     Args:
@@ -90,22 +100,47 @@ def outcome(
         probabilities: Shape (rows, classes).
         classes: The classes' names, in the columns' order.
         model_version: Version of the bundle that predicted them.
-
-    Returns:
-        The answer to each row, and the outcome of all.
     """
-    # No strict zip in the loop: the golden rows have shown the shapes, and it costs a third more.
-    labels = _likeliest(probabilities)
-    rounded = probabilities.astype(np.float64).round(4)
-    made: list[Prediction] = [
-        {
-            "prediction": classes[label],
-            "confidence": row[label],
-            "probabilities": dict(zip(classes, row)),
-        }
-        for label, row in zip(labels.tolist(), rounded.tolist())
-    ]
-    return made, Outcome(rows, labels, rounded, made[0], model_version, classes)
+    rounded = probabilities.astype(np.float64).round(DECIMALS)
+    return Outcome(rows, _likeliest(probabilities), rounded, classes, model_version)
+
+
+def single(found: Outcome, given: dict[str, float]) -> bytes:
+    """A `SinglePrediction` as JSON."""
+    made: SinglePrediction = {
+        **found.first,
+        "input": given,
+        "model_version": found.model_version,
+    }
+    return orjson.dumps(made, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def batch(found: Outcome) -> bytes:
+    """A `BatchPrediction` as JSON: what orjson would make of it, in a quarter of the time.
+
+    Of a row only its figures differ. They are taken from a table of all there are, an array at a
+    time: a dictionary for each row costs more than ONNX Runtime does.
+    """
+    names = [orjson.dumps(name) for name in found.classes]
+    heads = np.array([b'{"prediction":%b,"confidence":' % name for name in names], object)
+    before = [b',"probabilities":{', *[b","] * (len(names) - 1)]
+    pieces: list[bytes] = []
+    for start in range(0, len(found.labels), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        figures = np.rint(found.probabilities[part] * 10**DECIMALS).astype(np.intp)
+        labels = found.labels[part]
+        cells = np.empty((len(labels), 2 + 2 * len(names)), object)
+        cells[:, 0] = heads[labels]
+        cells[:, 1] = FIGURES[figures[np.arange(len(labels)), labels]]
+        for column, name in enumerate(names):
+            cells[:, 2 + 2 * column] = before[column] + name + b":"
+        cells[:, 3::2] = FIGURES[figures]
+        pieces += map(b"".join, cells.tolist())
+    return b'{"predictions":[%b}}],"count":%d,"model_version":%b}\n' % (
+        b"}},".join(pieces),
+        len(pieces),
+        orjson.dumps(found.model_version),
+    )
 
 
 def _likeliest(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.intp]:

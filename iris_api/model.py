@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from .answers import outcome
+from .answers import batch, outcome, single
 from .bundle import Bundle
 from .inference import load_predictor
 from .schemas import RequestSchema
@@ -13,7 +13,7 @@ from .schemas import RequestSchema
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .answers import BatchPrediction, Outcome, Prediction, SinglePrediction
+    from .answers import Outcome
     from .inference import Predictor
     from .manifest import Manifest
     from .schemas import Row
@@ -51,24 +51,21 @@ class Model:
         """Version of the bundle."""
         return self.manifest.version
 
-    def predict(self, rows: list[Row]) -> tuple[list[Prediction], Outcome]:
+    def predict(self, rows: list[Row]) -> Outcome:
         """Predict rows that keep the contract."""
         given = self.schema.array(rows, self.predictor.dtype)
         classes = self.manifest.contract.classes
         return outcome(given, self.predictor.probabilities(given), classes, self.version)
 
-    def answer(self, body: bytes) -> tuple[SinglePrediction | BatchPrediction, Outcome]:
+    def answer(self, body: bytes) -> tuple[bytes, Outcome]:
         """Parse a request's body, predict its rows, and answer in the shape they came in.
 
         Returns:
-            The answer, and the outcome it was made from.
+            The answer as JSON, and the outcome it was made from.
 
         Raises:
             InvalidJSONError, TooManyRowsError, ContractError: as `RequestSchema.parse` does.
         """
         request = self.schema.parse(body)
-        made, found = self.predict(request.rows)
-        version = found.model_version
-        if request.batch:
-            return {"predictions": made, "count": len(made), "model_version": version}, found
-        return {**made[0], "input": request.rows[0], "model_version": version}, found
+        found = self.predict(request.rows)
+        return batch(found) if request.batch else single(found, request.rows[0]), found

@@ -121,7 +121,7 @@ def predict() -> Response:
     serving = running.serving
     exchange.tally = serving.tally
     made, exchange.outcome = serving.model.answer(body)
-    return answer(made)
+    return BytesResponse(made, 200, JSON)
 
 
 @bp.get("/v1/model")

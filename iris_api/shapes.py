@@ -91,7 +91,7 @@ def _kept(row: Row, contract: Contract) -> bool:
 
 def answers(model: Model, bodies: list[Any]) -> dict[Any, Any]:
     """What the model answers to them, and what it says of itself, by type."""
-    single, batch = (model.answer(orjson.dumps(body))[0] for body in bodies)
+    single, batch = (orjson.loads(model.answer(orjson.dumps(body))[0]) for body in bodies)
     return {SinglePrediction: single, BatchPrediction: batch, Card: model.manifest.card()}
 
 

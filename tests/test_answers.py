@@ -1,20 +1,54 @@
 from __future__ import annotations
 
-import numpy as np
+import json
 
-from iris_api.answers import outcome
+import numpy as np
+import orjson
+import pytest
+
+from iris_api.answers import ROWS_AT_ONCE, Outcome, batch, outcome, single
+
+RNG = np.random.default_rng(3)
 
 
 def test_the_first_of_equal_probabilities_is_the_label() -> None:
     """As in scikit-learn; and figures are rounded to four places, as doubles."""
     rows = np.zeros((2, 1))
     given = np.array([[0.5, 0.5], [0.33333, 0.66667]])
-    made, found = outcome(rows, given, ("a", "b"), "v1")
-    assert made == [
-        {"prediction": "a", "confidence": 0.5, "probabilities": {"a": 0.5, "b": 0.5}},
-        {"prediction": "b", "confidence": 0.6667, "probabilities": {"a": 0.3333, "b": 0.6667}},
-    ]
-    assert found.first == made[0]
+    found = outcome(rows, given, ("a", "b"), "v1")
+    assert json.loads(batch(found)) == {
+        "predictions": [
+            {"prediction": "a", "confidence": 0.5, "probabilities": {"a": 0.5, "b": 0.5}},
+            {"prediction": "b", "confidence": 0.6667, "probabilities": {"a": 0.3333, "b": 0.6667}},
+        ],
+        "count": 2,
+        "model_version": "v1",
+    }
     assert found.labels.tolist() == [0, 1]
     assert found.confidences.tolist() == [0.5, 0.6667]
     assert found.class_counts == [1, 1]
+
+
+def rows_of(found: Outcome) -> list[Outcome]:
+    """Each row for itself."""
+    return [
+        outcome(found.rows[n : n + 1], found.probabilities[n : n + 1], found.classes, "v")
+        for n in range(len(found.labels))
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [("a", "b"), ('"', "\\%b", "ü\u202e", "</script>")])
+@pytest.mark.parametrize("rows", [1, 2, ROWS_AT_ONCE, ROWS_AT_ONCE + 1])
+def test_a_batch_says_what_its_rows_say(rows: int, classes: tuple[str, ...], dtype: type) -> None:
+    """Byte for byte what orjson makes of the same; ties, zeros and ones among them."""
+    given = RNG.dirichlet([0.3] * len(classes), rows)
+    given[::7] = 1 / len(classes)
+    given[::5] = np.eye(len(classes))[0]
+    found = outcome(np.zeros((rows, 1)), given.astype(dtype), classes, "v")
+    answers = [orjson.loads(single(row, {"x": 0.0})) for row in rows_of(found)]
+    for answer in answers:
+        assert answer.pop("input") == {"x": 0.0}
+        assert answer.pop("model_version") == "v"
+    whole = {"predictions": answers, "count": rows, "model_version": "v"}
+    assert batch(found) == orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE)

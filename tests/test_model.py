@@ -28,7 +28,7 @@ def model(trained: Path) -> Model:
 
 def answered(model: Model, body: Any) -> Any:
     """What the model answers to a JSON body."""
-    return model.answer(json.dumps(body).encode())[0]
+    return json.loads(model.answer(json.dumps(body).encode())[0])
 
 
 def test_one_object_has_one_answer_with_its_input(
