@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -24,6 +24,7 @@ from .table import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -94,7 +95,10 @@ class Scorer:
         pairs = zip(chunk.columns, self._features, strict=True)
         rows = np.column_stack([_numbers(cells, feature) for cells, feature in pairs])
         kept = ((rows >= self._low) & (rows <= self._high)).all(axis=1)
-        told = ((i, self._reasons([cells[i] for cells in chunk.columns])) for i in np.flatnonzero(~kept).tolist())
+        told = (
+            (i, self._reasons([cells[i] for cells in chunk.columns]))
+            for i in np.flatnonzero(~kept).tolist()
+        )
         return rows, {i: reasons for i, reasons in told if reasons}
 
     def _reasons(self, cells: Sequence[bytes]) -> str:
@@ -133,7 +137,7 @@ class Scorer:
 def score_all(scorer: Scorer, chunks: Iterable[Chunk], *, threads: int) -> Iterator[Scored]:
     """Score chunks on several threads, in their order; a few are held at a time."""
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
+        waiting: deque[Future[Scored]] = deque()
         for chunk in chunks:
             waiting.append(pool.submit(scorer.score, chunk))
             if len(waiting) > threads:

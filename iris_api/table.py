@@ -1,6 +1,6 @@
 """A CSV file (RFC 4180) as chunks of records, each known by the line it starts in.
 
-Lines without a quote are cut up at once, all others by the `csv` module; both give the same records.
+Lines without a quote are cut up at once, others by the `csv` module; the records are the same.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some records in a row, as they came but for the line ends, and their cells that were asked for.
+    """Consecutive records, as they came but for the line ends, and their cells column by column.
 
-    `columns` has a list of cells for each column; blank lines and what was rejected are in neither.
+    Blank lines and what was rejected are in neither.
     """
 
     records: list[bytes]
@@ -135,7 +135,9 @@ class Table:
                 raise TableError(f"the header can't be read ({found.wrong})")
             if found:
                 return found
-        raise TableError("there is no header: is this a CSV file?" if self._taken else "it is empty")
+        raise TableError(
+            "there is no header: is this a CSV file?" if self._taken else "it is empty"
+        )
 
     def _lines(self, text: bytes, wanted: Sequence[int]) -> Chunk | None:
         """The records of lines that are one whole row each; None of any others."""
