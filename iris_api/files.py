@@ -108,8 +108,13 @@ class PartFile:
         _rename_over(self.aside, self.path)
 
     def discard(self) -> None:
-        """Remove it."""
+        """Remove what was written aside."""
         self.aside.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Have no such file at all: what an earlier process left in its place goes, too."""
+        self.path.unlink(missing_ok=True)
+        self.discard()
 
     def close(self) -> None:
         """Let others have it; what could not be written is lost."""

@@ -6,8 +6,9 @@ and a checkpoint beside them says how far they go.
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +16,7 @@ from .files import PartFile, replace
 from .table import Place
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
     from .scoring import Scored, Scorer
@@ -35,6 +37,21 @@ class Job(BaseModel):
     header: str
     model_version: str
     rejects: str
+
+    @classmethod
+    def of(
+        cls, source: Path, given: os.stat_result, header: bytes, model_version: str, rejects: Path
+    ) -> Self:
+        """The job of scoring a file that was looked at."""
+        return cls(
+            input=str(source.resolve()),
+            inode=given.st_ino,
+            size=given.st_size,
+            modified_ns=given.st_mtime_ns,
+            header=hashlib.sha256(header).hexdigest(),
+            model_version=model_version,
+            rejects=str(rejects),
+        )
 
 
 class Checkpoint(BaseModel):
@@ -72,6 +89,9 @@ class Stream:
         """It is in its place."""
 
     def discard(self) -> None:
+        """Nothing can be taken back."""
+
+    def remove(self) -> None:
         """Nothing can be taken back."""
 
     def close(self) -> None:
@@ -134,7 +154,7 @@ class Run:
         if self.rejected:
             self._rejects.publish()
         else:
-            self._rejects.discard()
+            self._rejects.remove()
         self._output.publish()
         self._path.unlink(missing_ok=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
@@ -61,18 +60,22 @@ def score(ctx: click.Context, source: Path, output: Path, rejects: Path | None) 
     another reason, 130 after Ctrl-C.
     """
     settings = current_app.extensions["iris_api"].settings
-    if output != STREAM:
-        output = output.resolve()
-        rejects = (rejects or output.with_name(f"{output.name}.rejects.csv")).resolve()
-    rejects = rejects or STREAM
+    if rejects is None:
+        rejects = output if output == STREAM else output.with_name(f"{output.name}.rejects.csv")
+    output, rejects = (path if path == STREAM else path.resolve() for path in (output, rejects))
     with _opened(source) as file:
-        _refuse_overlap(file, output, rejects)
-        table = Table(file)
+        given = _regular(source, file)
+        _refuse_overlap(given, output, rejects)
+        table = Table(file, "standard input" if source == STREAM else str(source))
         model = Model.load(settings.model_dir, max_rows=1)
         scorer = Scorer(model, table)
-        with _run(output, rejects, _job(source, file, scorer, model, rejects)) as run:
-            _score(run, scorer, table, _size(file), threads=settings.workers)
-    told = f", {run.rejected:,} rejected (see {rejects})" if run.rejected else ""
+        job = None
+        if given and output != STREAM:
+            job = Job.of(source, given, scorer.header, model.version, rejects)
+        with _run(output, rejects, job) as run:
+            _score(run, scorer, table, given and given.st_size, threads=settings.workers)
+    seen = "above" if rejects == STREAM else f"see {rejects}"
+    told = f", {run.rejected:,} rejected ({seen})" if run.rejected else ""
     click.echo(f"{run.rows:,} rows scored{told}", err=True)
     ctx.exit(SOME_REJECTED if run.rejected else 0)
 
@@ -113,10 +116,13 @@ def _opened(source: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise TableError(f"{source} can't be read ({error.strerror})") from error
     with opened as file:
-        try:
-            yield file
-        except TableError as error:
-            raise TableError(f"{source}: {error}") from error
+        yield file
+
+
+def _regular(source: Path, file: BinaryIO) -> os.stat_result | None:
+    """What is known of a file that another run can read again."""
+    given = None if source == STREAM else os.fstat(file.fileno())
+    return given if given and stat.S_ISREG(given.st_mode) else None
 
 
 @contextmanager
@@ -153,7 +159,7 @@ def _writing(path: Path, stream: TextIO) -> Iterator[PartFile | Stream]:
         file.close()
 
 
-def _refuse_overlap(file: BinaryIO, output: Path, rejects: Path) -> None:
+def _refuse_overlap(given: os.stat_result | None, output: Path, rejects: Path) -> None:
     """No file may be two of input, output and rejects, nor one that is written aside."""
     written = [path for path in (output, rejects) if path != STREAM]
     for path in written:
@@ -161,29 +167,7 @@ def _refuse_overlap(file: BinaryIO, output: Path, rejects: Path) -> None:
             raise TableError(f"{path} is no regular file: write to - instead")
     if output == rejects != STREAM:
         raise TableError("OUT and the rejects are the same file")
-    given = os.fstat(file.fileno())
-    for path in written:
+    for path in written if given else []:
         for one in (path, path.with_name(f"{path.name}{PART}")):
             if one.exists() and os.path.samestat(one.stat(), given):
                 raise TableError(f"the input is {one}, which is to be written")
-
-
-def _job(source: Path, file: BinaryIO, scorer: Scorer, model: Model, rejects: Path) -> Job | None:
-    """What is scored, if another run can read it again."""
-    given = os.fstat(file.fileno())
-    if source == STREAM or not stat.S_ISREG(given.st_mode):
-        return None
-    return Job(
-        input=str(source.resolve()),
-        inode=given.st_ino,
-        size=given.st_size,
-        modified_ns=given.st_mtime_ns,
-        header=hashlib.sha256(scorer.header).hexdigest(),
-        model_version=model.version,
-        rejects=str(rejects),
-    )
-
-
-def _size(file: BinaryIO) -> int | None:
-    given = os.fstat(file.fileno())
-    return given.st_size if stat.S_ISREG(given.st_mode) else None

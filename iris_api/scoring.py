@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from .exceptions import TableError
 from .schemas import EXACT_INTEGER
 from .table import Rejected
 
@@ -68,7 +67,7 @@ class Scorer:
         self._labels = np.array([f",{quoted(name)}".encode() for name in contract.classes])
         self._end = table.end_of_line
         answers = ("prediction", "confidence", *(f"probability_{n}" for n in contract.classes))
-        self.wanted = _wanted(table.names, contract.feature_names, answers)
+        self.wanted = _wanted(table, contract.feature_names, answers)
         added = "".join(f",{quoted(name)}" for name in answers).encode()
         self.header = table.mark + table.header + added + self._end
         self.rejects_header = table.mark + b"line,reasons," + table.header + self._end
@@ -153,13 +152,14 @@ def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _wanted(names: list[str], features: Sequence[str], answers: Sequence[str]) -> list[int]:
-    """Where the features are among the names."""
+def _wanted(table: Table, features: Sequence[str], answers: Sequence[str]) -> list[int]:
+    """Which columns are the features'."""
+    names = table.names
     told = [f"no column {name}" for name in features if name not in names]
     told += [f"more than one column {name}" for name in features if names.count(name) > 1]
     told += [f"a column {name}, which is to be added" for name in answers if name in names]
     if told:
-        raise TableError(f"the header has {', '.join(told)}: it has to name each feature once")
+        raise table.error(f"the header has {', '.join(told)}: it has to name each feature once")
     return [names.index(name) for name in features]
 
 

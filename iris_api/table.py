@@ -68,8 +68,9 @@ class _Record:
 class Table:
     """A CSV file that is open for reading, its header read; a byte order mark is kept apart."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
+        self._name = name
         self._pending = b""
         self._taken = 0
         self._line = 1
@@ -81,6 +82,10 @@ class Table:
         if self._pending.startswith(b"\r\n", len(header.text)):
             self.end_of_line = b"\r\n"
         self._skip(len(header.text) + len(self.end_of_line), header.end)
+
+    def error(self, told: str) -> TableError:
+        """What is wrong with it, as an error."""
+        return TableError(f"{self._name}: {told}")
 
     @property
     def place(self) -> Place:
@@ -106,7 +111,7 @@ class Table:
                 yield self._lines(text, wanted) or self._any(text, wanted, last=not more)
             if len(self._pending) > LONGEST_RECORD + CHUNK_BYTES:
                 told = f"a record of more than {LONGEST_RECORD:,} bytes"
-                raise TableError(f"line {self._line} begins {told}: is this a CSV file?")
+                raise self.error(f"line {self._line} begins {told}: is this a CSV file?")
 
     def _fill(self) -> bool:
         block = self._file.read(CHUNK_BYTES)
@@ -132,10 +137,10 @@ class Table:
                 self.mark, self._pending = BOM, self._pending.removeprefix(BOM)
             found = next(_records(self._whole_lines(last=not more), last=not more), None)
             if found and found.wrong:
-                raise TableError(f"the header can't be read ({found.wrong})")
+                raise self.error(f"the header can't be read ({found.wrong})")
             if found:
                 return found
-        raise TableError(
+        raise self.error(
             "there is no header: is this a CSV file?" if self._taken else "it is empty"
         )
 

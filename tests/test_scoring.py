@@ -29,7 +29,7 @@ NAMES = list(FLOWER)
 
 def scored(model: Model, content: bytes) -> tuple[str, str]:
     """The output and the rejects, each with its header."""
-    table = Table(io.BytesIO(content))
+    table = Table(io.BytesIO(content), "t.csv")
     scorer = Scorer(model, table)
     made = list(score_all(scorer, table.chunks(scorer.wanted), threads=2))
     output = scorer.header + b"".join(one.output for one in made)

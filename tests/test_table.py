@@ -22,7 +22,7 @@ def read(
     content: bytes, wanted: tuple[int, ...] = (0,)
 ) -> tuple[list[bytes], list[int], list[bytes]]:
     """Records, the lines they start in, and the cells of the first wanted column."""
-    chunks = list(Table(io.BytesIO(content)).chunks(wanted))
+    chunks = list(Table(io.BytesIO(content), "t.csv").chunks(wanted))
     return (
         [record for chunk in chunks for record in chunk.records],
         [line for chunk in chunks for line in chunk.lines],
@@ -65,7 +65,7 @@ def test_a_bad_record_is_rejected_by_its_line_and_the_others_are_read(
     lines: bytes, line: int, reasons: str
 ) -> None:
     """The line is the one that an editor shows, also after line ends within cells."""
-    (chunk,) = Table(io.BytesIO(b"a,b\n" + lines)).chunks([0])
+    (chunk,) = Table(io.BytesIO(b"a,b\n" + lines), "t.csv").chunks([0])
     (rejected,) = chunk.rejected
     assert rejected.line == line
     assert rejected.reasons.startswith(reasons)
@@ -82,7 +82,7 @@ def test_blank_lines_are_passed_over_and_a_last_line_needs_no_end() -> None:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_the_header_is_kept_as_it_came(end: bytes) -> None:
     """Its names without the blanks around them, its line end, and a byte order mark."""
-    found = Table(io.BytesIO(b'\xef\xbb\xbf a ,"b\n""c"' + end + b"1,2" + end))
+    found = Table(io.BytesIO(b'\xef\xbb\xbf a ,"b\n""c"' + end + b"1,2" + end), "t.csv")
     assert found.names == ["a", 'b\n"c']
     assert (found.mark, found.header) == (b"\xef\xbb\xbf", b' a ,"b\n""c"')
     assert found.end_of_line == end
@@ -102,18 +102,18 @@ def test_the_header_is_kept_as_it_came(end: bytes) -> None:
 def test_what_is_no_table_is_told(content: bytes, message: str) -> None:
     """Before it fills the memory."""
     with pytest.raises(TableError, match=message):
-        list(Table(io.BytesIO(content)).chunks([0]))
+        list(Table(io.BytesIO(content), "t.csv").chunks([0]))
 
 
 def test_a_place_is_where_the_next_record_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the end of any chunk a second reader goes on with exactly the rest."""
     monkeypatch.setattr(table, "CHUNK_BYTES", 16)
     content = b"\xef\xbb\xbfa,b\r\n" + b'1,"x\r\ny"\r\n2,z\r\n' * 9 + b"3,end"
-    whole = Table(io.BytesIO(content))
+    whole = Table(io.BytesIO(content), "t.csv")
     ends = [Place(12, 2), *(chunk.end for chunk in whole.chunks([0]))]
     assert ends[-1].offset == len(content)
     for end in ends[1:]:
-        again = Table(io.BytesIO(content))
+        again = Table(io.BytesIO(content), "t.csv")
         again.go_on(end)
         left = [record for chunk in again.chunks([0]) for record in chunk.records]
         assert (
