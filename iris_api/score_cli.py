@@ -167,7 +167,7 @@ def _refuse_overlap(given: os.stat_result | None, output: Path, rejects: Path) -
             raise TableError(f"{path} is no regular file: write to - instead")
     if output == rejects != STREAM:
         raise TableError("OUT and the rejects are the same file")
-    for path in written if given else []:
+    for path in written:
         for one in (path, path.with_name(f"{path.name}{PART}")):
-            if one.exists() and os.path.samestat(one.stat(), given):
+            if given and one.exists() and os.path.samestat(one.stat(), given):
                 raise TableError(f"the input is {one}, which is to be written")

@@ -65,6 +65,7 @@ class Scorer:
         self._features = contract.features
         self._low, self._high = np.array([_bounds(feature) for feature in contract.features]).T
         self._labels = np.array([f",{quoted(name)}".encode() for name in contract.classes])
+        self._edges = [histogram.edges for histogram in model.manifest.reference.features]
         self._end = table.end_of_line
         answers = ("prediction", "confidence", *(f"probability_{n}" for n in contract.classes))
         self.wanted = _wanted(table, contract.feature_names, answers)
@@ -121,9 +122,14 @@ class Scorer:
         return b"".join(chain.from_iterable(zip(records, answers, strict=True)))
 
     def _probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """In the rows' order, but predicted in another: like rows take one way through a tree."""
+        """Predict like rows together: they take the same ways through a tree, and it takes less."""
         predictor = self._model.predictor
-        order = np.lexsort(rows.T)
+        order = np.lexsort(
+            [
+                np.searchsorted(*pair).astype(np.uint8)
+                for pair in zip(self._edges, rows.T, strict=True)
+            ]
+        )
         found = predictor.probabilities(rows[order].astype(predictor.dtype))
         probabilities = np.empty(found.shape)
         probabilities[order] = found
