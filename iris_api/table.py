@@ -33,7 +33,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that is no row of the model's: the line it starts in, why, and how it came."""
+    """A record that is no row of the model's: the line it starts in, why, and how it came.
+
+    A line whose quotes make no sense stands as one cell.
+    """
 
     line: int
     reasons: str
@@ -218,7 +221,8 @@ def _records(text: bytes, *, last: bool) -> Iterator[_Record]:
             if str(error) == UNFINISHED and not last:
                 return
             start, end = end, end + 1
-            yield _Record(start, end, _text(lines[start:end]), [], f"quotes: {error}")
+            as_cell = b'"%b"' % _text(lines[start:end]).replace(b'"', b'""')
+            yield _Record(start, end, as_cell, [], f"quotes: {error}")
 
 
 def _text(lines: list[str]) -> bytes:

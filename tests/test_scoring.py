@@ -120,7 +120,7 @@ def test_a_number_may_be_written_as_other_programs_do(model: Model, cell: str) -
 
 def test_all_that_is_wrong_with_a_row_is_told_at_once(model: Model) -> None:
     """Empty cells and others; records that are none are told in the order of lines with them."""
-    content = f"{','.join(NAMES)},note\n,x,11,1,\n1,2\n1,1,1, ,é\n"
+    content = f'{",".join(NAMES)},note\n,x,11,1,\n1,2\n1,1,1, ,é\n1,1,1,1,"x"y\n'
     _, rejects = scored(model, content.encode())
     missing = "Missing: every feature needs a number"
     words = (
@@ -134,7 +134,9 @@ def test_all_that_is_wrong_with_a_row_is_told_at_once(model: Model) -> None:
         ],
         ["3", "2 cells where the header has 5"],
         ["4", f"petal_width: {missing}"],
+        ["5", "quotes: ',' expected after '\"'"],
     ]
+    assert list(csv.reader(io.StringIO(rejects)))[-1][2:] == ['1,1,1,1,"x"y']
 
 
 @pytest.mark.parametrize(
