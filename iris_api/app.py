@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import auth, cli, errors, exchange, logs, metrics, model_cli, openapi, pages, routes, shed
+from . import (
+    auth,
+    cli,
+    errors,
+    exchange,
+    logs,
+    metrics,
+    model_cli,
+    openapi,
+    pages,
+    routes,
+    score_cli,
+    shed,
+)
 from .lean import LeanFlask
 from .service import Service
 from .settings import Settings, run_by_flask_command
@@ -38,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     auth.init_app(app)
     cli.init_app(app)
     model_cli.init_app(app)
+    score_cli.init_app(app)
 
     # A command such as `keys add` must work before there is a key file or a model.
     if not run_by_flask_command():

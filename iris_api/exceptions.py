@@ -62,6 +62,10 @@ class CountersError(OperatorError):
     """What the processes of a server have counted can't be read."""
 
 
+class TableError(OperatorError):
+    """A table of rows can't be read, scored or written."""
+
+
 class ExportError(OperatorError):
     """An estimator can't be made into a bundle."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 ASIDE = ".new-"
 """Prefix of a file that is still being written; what bears it after a crash is rubbish."""
+
+PART = ".part"
+"""Suffix of a file that is long in the making; after a crash it can be gone on with."""
 
 
 @contextmanager
@@ -40,13 +44,79 @@ def replace(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, aside)
-            with suppress(PermissionError):
-                os.chown(aside, path.stat().st_uid, path.stat().st_gid)
-        else:
+        if not path.exists():
             aside.chmod(mode)
-        aside.replace(path)
+        _rename_over(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def _rename_over(aside: Path, path: Path) -> None:
+    """Put a finished file in place; mode and owner of one that was there are kept."""
+    if path.exists():
+        shutil.copymode(path, aside)
+        with suppress(PermissionError):
+            os.chown(aside, path.stat().st_uid, path.stat().st_gid)
+    aside.replace(path)
+
+
+class PartFile:
+    """A file that is long in the making: one process at a time writes it aside, and renames it.
+
+    Raises:
+        BlockingIOError: if another process is at it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.aside = path.with_name(path.name + PART)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.fdopen(os.open(self.aside, flags, 0o666), "wb")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(self.aside.stat(), os.fstat(self._file.fileno())):
+                raise BlockingIOError(errno.EAGAIN, "was just replaced", str(self.aside))
+        except OSError:
+            self._file.close()
+            raise
+
+    def start_at(self, size: int) -> None:
+        """Drop what is there after so many bytes, and write on from there.
+
+        Raises:
+            EOFError: if there are fewer.
+        """
+        if os.fstat(self._file.fileno()).st_size < size:
+            raise EOFError(f"{self.aside} is shorter than it was")
+        self._file.truncate(size)
+        self._file.seek(size)
+
+    def write(self, content: bytes) -> None:
+        """Write on."""
+        self._file.write(content)
+
+    def sync(self) -> int:
+        """See that all is on the disk; returns how many bytes that is."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def publish(self) -> None:
+        """Put the file in its place."""
+        self.sync()
+        _rename_over(self.aside, self.path)
+
+    def discard(self) -> None:
+        """Remove what was written aside."""
+        self.aside.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Have no such file at all: what an earlier process left in its place goes, too."""
+        self.path.unlink(missing_ok=True)
+        self.discard()
+
+    def close(self) -> None:
+        """Let others have it; what could not be written is lost."""
+        with suppress(OSError):
+            self._file.close()

@@ -75,7 +75,9 @@ class Model:
             return self.predictor.probabilities(rows)
         histograms = self.manifest.reference.features
         pairs = zip(histograms, rows.T, strict=True)
-        order = np.lexsort([np.searchsorted(h.edges, column) for h, column in pairs])
+        order = np.lexsort(
+            [np.searchsorted(h.edges, column).astype(np.uint16) for h, column in pairs]
+        )
         found = self.predictor.probabilities(rows[order])
         probabilities = np.empty_like(found)
         probabilities[order] = found

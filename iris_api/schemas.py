@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from .exceptions import ContractError, FieldError, InvalidJSONError, TooManyRowsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -91,6 +91,10 @@ class RequestSchema:
         values: Any = map(self._values, rows)
         flat = values if width == 1 else chain.from_iterable(values)
         return np.fromiter(flat, dtype, count=len(rows) * width).reshape(-1, width)
+
+    def errors(self, row: Mapping[str, Any]) -> list[FieldError]:
+        """All that is wrong with one row."""
+        return [self._field_error(None, detail) for detail in self._wrong(row)]
 
     def _refusal(
         self, found: list[Any], body: bytes, *, batch: bool

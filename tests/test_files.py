@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iris_api.files import locked, replace
+from iris_api.files import PartFile, locked, replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,3 +35,36 @@ def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with locked(tmp_path):
         assert tmp_path.exists()
+
+
+def test_a_part_file_is_written_by_one_at_a_time_and_renamed_at_its_end(tmp_path: Path) -> None:
+    """What is there of it is taken up by the next, if there is as much as it expects."""
+    path = tmp_path / "file"
+    first = PartFile(path)
+    first.write(b"whole half")
+    with pytest.raises(BlockingIOError):
+        PartFile(path)
+    assert first.sync() == 10
+    first.close()
+    second = PartFile(path)
+    with pytest.raises(EOFError):
+        second.start_at(11)
+    second.start_at(6)
+    second.write(b"again")
+    assert not path.exists()
+    second.publish()
+    second.close()
+    assert path.read_bytes() == b"whole again"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_part_file_that_is_not_wanted_leaves_nothing(tmp_path: Path) -> None:
+    """Discarded, what was in its place stays; removed, it goes as well."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    for end, left in ((PartFile.discard, [path]), (PartFile.remove, [])):
+        file = PartFile(path)
+        file.write(b"new")
+        end(file)
+        file.close()
+        assert list(tmp_path.iterdir()) == left

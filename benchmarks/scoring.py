@@ -1,0 +1,152 @@
+"""What bulk scoring saves over HTTP: `python -m benchmarks.scoring`.
+
+The same file is scored by `flask --app wsgi score`, and by a client that reads it, posts batches
+one after the other to the service as it ships, and writes the answers beside the rows, in turns.
+"""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from .bench import FEATURES
+from .contenders import KEY, ROOT, WORKERS, Contender, ours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BATCHES = (1_000, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one row, in microseconds: as the clock says, and CPU of all that took part."""
+
+    wall: float
+    cpu: float
+
+
+@click.command()
+@click.option("--rows", default=500_000, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+def scoring(rows: int, rounds: int) -> None:
+    """Print what a row costs each way, and the ratios."""
+    server = ours(ROOT / "model")
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        work = Path(name)
+        source, out, posted = (work / f"{name}.csv" for name in ("in", "out", "posted"))
+        write_rows(source, rows)
+        ways: dict[str, Callable[[], None]] = {"score": partial(score, source, out)}
+        for size in BATCHES:
+            ways[f"HTTP, {size:,} rows a batch"] = partial(post, server, source, posted, size)
+        costs: dict[str, list[Cost]] = {way: [] for way in ways}
+        server.start()
+        try:
+            for way in [*ways] * rounds:
+                costs[way].append(cost(ways[way], server, rows))
+        finally:
+            server.stop()
+        if out.read_bytes() != posted.read_bytes():
+            raise click.ClickException("the answers differ")
+    show(costs)
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """Flowers of two decimals, few of them alike, between a number and a note."""
+    random = np.random.default_rng(1)
+    with path.open("w") as file:
+        file.write(f"id,{','.join(FEATURES)},note\n")
+        for first in range(0, rows, 100_000):
+            count = min(100_000, rows - first)
+            flowers = random.uniform((4, 2, 1, 0.1), (8, 4.5, 7, 2.5), (count, 4)).round(2)
+            lines = enumerate(flowers.tolist(), first)
+            file.writelines(f"{n},{a},{b},{c},{d},plot {n % 9}\n" for n, (a, b, c, d) in lines)
+
+
+def score(source: Path, out: Path) -> None:
+    """By the command, its start and the loading of the model included."""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "score", str(source), str(out)]
+    model, workers = str(ROOT / "model"), str(WORKERS)
+    environment = os.environ | {"IRIS_MODEL_DIR": model, "WEB_CONCURRENCY": workers}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stderr=subprocess.DEVNULL)
+
+
+def post(server: Contender, source: Path, out: Path, size: int) -> None:
+    """By a client on one connection that is kept alive."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
+    with source.open(newline="") as rows, out.open("w", newline="") as answers:
+        reader, writer = csv.DictReader(rows), csv.writer(answers, lineterminator="\n")
+        named = False
+        for batch in batches(reader, size):
+            body = [{name: float(row[name]) for name in FEATURES} for row in batch]
+            connection.request("POST", "/v1/predict", json.dumps(body).encode(), headers)
+            made = json.loads(connection.getresponse().read())["predictions"]
+            if not named:
+                classes = [f"probability_{name}" for name in made[0]["probabilities"]]
+                writer.writerow([*batch[0], "prediction", "confidence", *classes])
+                named = True
+            writer.writerows(
+                [
+                    *row.values(),
+                    one["prediction"],
+                    one["confidence"],
+                    *one["probabilities"].values(),
+                ]
+                for row, one in zip(batch, made, strict=True)
+            )
+    connection.close()
+
+
+def batches(rows: csv.DictReader[str], size: int) -> Iterator[list[dict[str, str]]]:
+    """So many rows at a time."""
+    while batch := list(islice(rows, size)):
+        yield batch
+
+
+def cost(way: Callable[[], None], server: Contender, rows: int) -> Cost:
+    """Of a row, by the clock and by the CPU of this process, its children and the server."""
+    cpu_before = _cpu_seconds(server)
+    began = time.perf_counter()
+    way()
+    wall = time.perf_counter() - began
+    return Cost(wall / rows * 1e6, (_cpu_seconds(server) - cpu_before) / rows * 1e6)
+
+
+def _cpu_seconds(server: Contender) -> float:
+    used = os.times()
+    return (
+        used.user + used.system + used.children_user + used.children_system + server.cpu_seconds()
+    )
+
+
+def show(costs: dict[str, list[Cost]]) -> None:
+    """The medians, and those of the ratios round by round."""
+    click.echo("| way | wall, µs a row | CPU, µs a row | wall, times score | CPU, times score |")
+    click.echo("|---|---:|---:|---:|---:|")
+    first = costs["score"]
+    for way, taken in costs.items():
+        wall, cpu = (statistics.median(getattr(one, of) for one in taken) for of in ("wall", "cpu"))
+        pairs = list(zip(taken, first, strict=True))
+        walls = statistics.median(one.wall / ours.wall for one, ours in pairs)
+        cpus = statistics.median(one.cpu / ours.cpu for one, ours in pairs)
+        click.echo(f"| {way} | {wall:.2f} | {cpu:.2f} | {walls:.1f} | {cpus:.1f} |")
+
+
+if __name__ == "__main__":
+    scoring()

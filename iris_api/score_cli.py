@@ -1,0 +1,173 @@
+"""`flask --app wsgi score IN.csv OUT.csv`: bulk scoring without a server."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from .commands import OneLineErrors
+from .exceptions import TableError
+from .files import PART, PartFile
+from .model import Model
+from .resuming import Job, Run, Stream
+from .scoring import Scorer, score_all
+from .table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from flask import Flask
+
+STREAM = Path("-")
+SOME_REJECTED, INTERRUPTED = 3, 130
+FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+
+def init_app(app: Flask) -> None:
+    """Add the command to `flask`."""
+    app.cli.add_command(score)
+
+
+@click.command("score", cls=OneLineErrors)
+@click.argument("source", metavar="IN", type=FILE)
+@click.argument("output", metavar="OUT", type=FILE)
+@click.option(
+    "--rejects",
+    type=FILE,
+    help="File for rows that break the contract, with line and reasons. "
+    "Left out: OUT.rejects.csv, or standard error if OUT is -.",
+)
+@with_appcontext
+@click.pass_context
+def score(ctx: click.Context, source: Path, output: Path, rejects: Path | None) -> None:
+    """Predict the rows of IN, a CSV file with a header, and write them to OUT with the answers.
+
+    Columns may come in any order, and others than the model's are carried through. A - is standard
+    input or output. OUT appears when it is whole; the same command again goes on with a run that
+    was stopped.
+
+    The exit status is 0 if all rows were scored, 3 if some were rejected, 1 if there is no OUT for
+    another reason, 130 after Ctrl-C.
+    """
+    settings = current_app.extensions["iris_api"].settings
+    if rejects is None:
+        rejects = output if output == STREAM else output.with_name(f"{output.name}.rejects.csv")
+    output, rejects = (path if path == STREAM else path.resolve() for path in (output, rejects))
+    with _opened(source) as file:
+        given = _regular(source, file)
+        _refuse_overlap(given, output, rejects)
+        table = Table(file, "standard input" if source == STREAM else str(source))
+        model = Model.load(settings.model_dir, max_rows=1)
+        scorer = Scorer(model, table)
+        job = None
+        if given and output != STREAM:
+            job = Job.of(source, given, scorer.header, model.version, rejects)
+        with _run(output, rejects, job) as run:
+            _score(run, scorer, table, given and given.st_size, threads=settings.workers)
+    seen = "above" if rejects == STREAM else f"see {rejects}"
+    told = f", {run.rejected:,} rejected ({seen})" if run.rejected else ""
+    click.echo(f"{run.rows:,} rows scored{told}", err=True)
+    ctx.exit(SOME_REJECTED if run.rejected else 0)
+
+
+def _score(run: Run, scorer: Scorer, table: Table, size: int | None, *, threads: int) -> None:
+    place = run.begin(scorer)
+    before, began = run.done, time.monotonic()
+    if place:
+        table.go_on(place)
+        click.echo(f"Going on after {before:,} rows of the run before.", err=True)
+    elif run.outdated:
+        click.echo("Starting over: the run before had another input, model or option.", err=True)
+
+    def shown(_: object) -> str:
+        return f"{run.done:,} rows, {(run.done - before) / (time.monotonic() - began):,.0f}/s"
+
+    with click.progressbar(
+        iter(()),
+        length=size,
+        label="Scoring",
+        item_show_func=shown,
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+    ) as bar:
+        bar.update(table.place.offset)
+        for scored in score_all(scorer, table.chunks(scorer.wanted), threads=threads):
+            run.add(scored)
+            bar.update(scored.end.offset - bar.pos)
+    run.finish()
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[BinaryIO]:
+    try:
+        opened: AbstractContextManager[BinaryIO] = (
+            nullcontext(sys.stdin.buffer) if source == STREAM else source.open("rb")
+        )
+    except OSError as error:
+        raise TableError(f"{source} can't be read ({error.strerror})") from error
+    with opened as file:
+        yield file
+
+
+def _regular(source: Path, file: BinaryIO) -> os.stat_result | None:
+    """What is known of a file that another run can read again."""
+    given = None if source == STREAM else os.fstat(file.fileno())
+    return given if given and stat.S_ISREG(given.st_mode) else None
+
+
+@contextmanager
+def _run(output: Path, rejects: Path, job: Job | None) -> Iterator[Run]:
+    """A run on the files, which are left as they can be gone on with if it is stopped."""
+    with _writing(output, sys.stdout) as out, _writing(rejects, sys.stderr) as others:
+        run = Run(out, others, output.with_name(f"{output.name}{PART}.json"), job)
+        try:
+            yield run
+        except BaseException as error:
+            hint = ": the same command goes on with it" if run.stop() else ""
+            if isinstance(error, KeyboardInterrupt):
+                click.echo(f"Stopped after {run.done:,} rows{hint}", err=True)
+                raise click.exceptions.Exit(INTERRUPTED) from error
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                raise TableError(f"stopped ({error.strerror}){hint}") from error
+            raise
+
+
+@contextmanager
+def _writing(path: Path, stream: TextIO) -> Iterator[PartFile | Stream]:
+    if path == STREAM:
+        yield Stream(stream.buffer)
+        return
+    try:
+        file = PartFile(path)
+    except BlockingIOError as error:
+        raise TableError(f"another run is writing {path}") from error
+    except OSError as error:
+        raise TableError(f"{path} can't be written ({error.strerror})") from error
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def _refuse_overlap(given: os.stat_result | None, output: Path, rejects: Path) -> None:
+    """No file may be two of input, output and rejects, nor one that is written aside."""
+    written = [path for path in (output, rejects) if path != STREAM]
+    for path in written:
+        if path.exists() and not path.is_file():
+            raise TableError(f"{path} is no regular file: write to - instead")
+    if output == rejects != STREAM:
+        raise TableError("OUT and the rejects are the same file")
+    for path in written:
+        for one in (path, path.with_name(f"{path.name}{PART}")):
+            if given and one.exists() and os.path.samestat(one.stat(), given):
+                raise TableError(f"the input is {one}, which is to be written")

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from iris_api import create_app, resuming, table
+from iris_api.files import PartFile
+from iris_api.resuming import Run
+from iris_api.settings import Settings
+
+from .conftest import FLOWER, reseal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+ROOT = Path(__file__).parent.parent
+HEADER = ",".join(FLOWER)
+GOOD, BAD = "6.7,3.0,5.2,2.3", "6.7,3.0,52,2.3"
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def score(model_dir: Path) -> Callable[..., Result]:
+    """Runs `flask score ...` on a bundle."""
+    runner = create_app(Settings(model_dir=model_dir)).test_cli_runner()
+    return lambda *args, given=None: runner.invoke(args=["score", *map(str, args)], input=given)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of three rows; one of them breaks the contract."""
+    path = tmp_path / "in.csv"
+    path.write_text(f"{HEADER}\n{GOOD}\n{BAD}\n{GOOD}\n")
+    return path
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a few rows, and a checkpoint after every second."""
+    monkeypatch.setattr(table, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(resuming, "CHUNKS_BETWEEN", 2)
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()} - {"model"}
+
+
+def test_good_rows_and_rejects_go_to_a_file_each(
+    score: Callable[..., Result], source: Path, tmp_path: Path
+) -> None:
+    """Status 3 says that there are rejects; where they are mended, status 0, and they are gone."""
+    out, rejects = tmp_path / "out.csv", tmp_path / "out.csv.rejects.csv"
+    done = score(source, out)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == f"2 rows scored, 1 rejected (see {rejects})\n"
+    assert out.read_text().splitlines()[1].startswith(f"{GOOD},virginica,1.0,")
+    assert rejects.read_text() == (
+        f"line,reasons,{HEADER}\n3,petal_length: Input should be less than or equal to 10,{BAD}\n"
+    )
+    source.write_text(f"{HEADER}\n{GOOD}\n")
+    done = score(source, out)
+    assert (done.exit_code, done.stderr) == (0, "1 rows scored\n")
+    assert names(tmp_path) == {"in.csv", "out.csv"}
+
+
+def test_rejects_can_be_named_and_streams_be_used(
+    score: Callable[..., Result], source: Path, tmp_path: Path
+) -> None:
+    """From standard input to standard output; without a file, rejects go to standard error."""
+    out, rejects = tmp_path / "out.csv", tmp_path / "bad.csv"
+    assert score(source, out, "--rejects", rejects).exit_code == 3
+    piped = score("-", "-", given=source.read_bytes())
+    assert piped.exit_code == 3
+    assert piped.stdout == out.read_text()
+    assert piped.stderr.startswith(rejects.read_text())
+    assert score("-", "-", "--rejects", tmp_path / "r", given=source.read_bytes()).exit_code == 3
+    assert (tmp_path / "r").read_text() == rejects.read_text()
+    assert score("-", tmp_path / "o", "--rejects", "-", given=source.read_bytes()).exit_code == 3
+    assert (tmp_path / "o").read_text() == out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (None, ["in.csv", "out.csv"], "in.csv can't be read (No such file or directory)"),
+        ("", ["in.csv", "out.csv"], "in.csv: it is empty"),
+        ("a,b\n", ["in.csv", "out.csv"], "in.csv: the header has no column sepal_length"),
+        (HEADER, ["in.csv", "none/out.csv"], "out.csv can't be written (No such file"),
+        (HEADER, ["in.csv", "in.csv"], "which is to be written"),
+        (HEADER, ["in.csv", "link.csv"], "which is to be written"),
+        (HEADER, ["in.csv", "out.csv", "--rejects", "in.csv"], "which is to be written"),
+        (HEADER, ["in.csv", "out.csv", "--rejects", "out.csv"], "are the same file"),
+        (HEADER, ["in.csv", "/dev/null"], "/dev/null is no regular file"),
+    ],
+)
+def test_what_can_not_be_done_is_one_line_and_leaves_nothing(
+    score: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    arguments: list[str],
+    message: str,
+) -> None:
+    """Status 1; the input is as it was."""
+    monkeypatch.chdir(tmp_path)
+    Path("link.csv").symlink_to("in.csv")
+    if content is not None:
+        Path("in.csv").write_text(content)
+    before = names(tmp_path)
+    done = score(*arguments)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert names(tmp_path) == before
+    assert content is None or Path("in.csv").read_text() == content
+
+
+def test_a_file_that_is_there_is_replaced_at_the_end(
+    score: Callable[..., Result], source: Path, tmp_path: Path
+) -> None:
+    """With its mode, and through a link; after a failure the old one stands."""
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    out.chmod(0o600)
+    (tmp_path / "link").symlink_to(out)
+    content = source.read_bytes()
+    source.write_bytes(content + b"x" * 2_000_000)
+    assert "is this a CSV file?" in score(source, tmp_path / "link").stderr
+    assert out.read_text() == "old"
+    source.write_bytes(content)
+    assert score(source, tmp_path / "link").exit_code == 3
+    assert (tmp_path / "link").is_symlink()
+    assert (out.read_text().count("\n"), out.stat().st_mode & 0o777) == (3, 0o600)
+
+
+def test_a_file_that_another_run_writes_is_refused(
+    score: Callable[..., Result], source: Path, tmp_path: Path
+) -> None:
+    """The other one goes on undisturbed."""
+    other = PartFile(tmp_path / "out.csv")
+    other.write(b"its lines")
+    done = score(source, tmp_path / "out.csv")
+    assert (done.exit_code, "another run is writing" in done.stderr) == (1, True)
+    other.publish()
+    other.close()
+    assert (tmp_path / "out.csv").read_bytes() == b"its lines"
+    assert score(source, tmp_path / "out.csv").exit_code == 3
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_a_run_that_was_stopped_is_gone_on_with(
+    score: Callable[..., Result],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+) -> None:
+    """By the same command, from the last checkpoint, to the same bytes."""
+    source.write_text(f"{HEADER}\n" + f"{GOOD}\n{BAD}\n" * 100)
+    assert score(source, tmp_path / "whole.csv").exit_code == 3
+    out = tmp_path / "out.csv"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9, stop)
+        done = score(source, out)
+    assert done.exit_code == (130 if isinstance(stop, KeyboardInterrupt) else 1)
+    assert done.stderr.count("\n") == 1
+    assert "the same command goes on with it" in done.stderr
+    assert not out.exists()
+    done = score(source, out)
+    assert done.stderr.startswith("Going on after ")
+    for suffix in ("", ".rejects.csv"):
+        made, whole = (tmp_path / f"{name}.csv{suffix}" for name in ("out", "whole"))
+        assert made.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def stop_after(patch: pytest.MonkeyPatch, chunks: int, error: BaseException) -> None:
+    """Let a run meet an error in the middle of a chunk: its rows are written, its rejects not."""
+    add = Run.add
+
+    def stopping(run: Run, scored: Any) -> None:
+        add(run, scored)
+        if run._chunks == chunks:
+            raise error
+
+    patch.setattr(Run, "add", stopping)
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("change", ["input", "model", "rejects", "part", "checkpoint"])
+def test_a_run_of_another_job_starts_over(
+    score: Callable[..., Result],
+    source: Path,
+    tmp_path: Path,
+    model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    """Nothing of the run before is in its output."""
+    source.write_text(f"{HEADER}\n" + f"{GOOD}\n" * 100)
+    out = tmp_path / "out.csv"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9, KeyboardInterrupt())
+        assert score(source, out).exit_code == 130
+    if change == "input":
+        source.write_text(f"{HEADER}\n" + "5.0,3.0,1.0,0.2\n" * 100)
+    elif change == "model":
+        reseal(model_dir, name="other")
+    elif change == "part":
+        (tmp_path / "out.csv.part").write_text("")
+    elif change == "checkpoint":
+        (tmp_path / "out.csv.part.json").write_text("{")
+    arguments = ["--rejects", tmp_path / "others.csv"] if change == "rejects" else []
+    done = score(source, out, *arguments)
+    assert done.exit_code == 0
+    assert done.stderr.startswith("Starting over: ")
+    assert score(source, tmp_path / "whole.csv").exit_code == 0
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_short_run_that_was_stopped_leaves_nothing(
+    score: Callable[..., Result], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing worth going on with, and standard input can't be read again."""
+    for given, path in ((None, source), (source.read_bytes(), Path("-"))):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 1, KeyboardInterrupt())
+            done = score(path, tmp_path / "out.csv", given=given)
+        assert (done.exit_code, done.stderr) == (130, "Stopped after 3 rows\n")
+        assert names(tmp_path) == {"in.csv"}
+
+
+def command(trained: Path, *arguments: str | Path) -> tuple[list[str], dict[str, str]]:
+    """`flask --app wsgi score ...` for a process of its own, and its environment."""
+    environment = os.environ | {"IRIS_MODEL_DIR": str(trained)}
+    flask = [sys.executable, "-m", "flask", "--app", "wsgi", "score"]
+    return [*flask, *map(str, arguments)], environment
+
+
+@pytest.mark.system
+def test_a_killed_run_is_gone_on_with_to_the_same_bytes(trained: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first checkpoint, and at any moment after it; never half a file at OUT."""
+    source, out, whole = (tmp_path / f"{name}.csv" for name in ("in", "out", "whole"))
+    rows = [f"{random.uniform(4, 10.01):.2f},3.1,{i % 70 / 10},0.2,{i}" for i in range(100_000)]
+    source.write_text("\n".join([f"{HEADER},id", *rows * 12, ""]))
+    words, environment = command(trained, source, whole)
+    reference = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert reference.returncode == 3, reference.stderr
+    words, environment = command(trained, source, out)
+    for kill in (True, True, False):
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        while kill and not (tmp_path / "out.csv.part.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        if kill:
+            time.sleep(random.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+        _, told = process.communicate()
+        assert kill is not out.exists()
+    assert process.returncode == 3
+    assert told.startswith("Going on after ")
+    assert out.read_bytes() == whole.read_bytes()
+    rejects = [path.with_name(f"{path.name}.rejects.csv").read_bytes() for path in (out, whole)]
+    assert rejects[0] == rejects[1]
+
+
+@pytest.mark.system
+def test_a_closed_pipe_ends_it_quietly(trained: Path, source: Path) -> None:
+    """As `| head` does; a full disk is one line."""
+    source.write_text(f"{HEADER}\n" + f"{GOOD}\n" * 20_000)
+    words, environment = command(trained, source, "-")
+    with subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline().startswith(b"sepal_length,")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            words, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"Error: stopped (No space left on device)\n"
