@@ -10,19 +10,17 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from .answers import BatchPrediction, Prediction, SinglePrediction
 from .exceptions import ContractError, InvalidJSONError
-from .manifest import Card, Probability
+from .manifest import Probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .exceptions import IrisError
-    from .manifest import Contract
+    from .manifest import Contract, Manifest
     from .model import Model
     from .schemas import Row
 
 REF = "#/components/schemas/{model}"
-BATCH_ROWS = 3
-"""Rows in the example of a batch."""
 
 
 class _Untitled(GenerateJsonSchema):
@@ -74,25 +72,27 @@ def _narrow(named: dict[str, Any], contract: Contract) -> None:
 
 def requests(model: Model) -> list[Any]:
     """Bodies that the model answers: one row, and a batch."""
-    contract = model.manifest.contract
-    single: Row = contract.example
-    golden = [
-        {feature.name: feature.sent(x) for feature, x in zip(contract.features, row, strict=True)}
-        for row in model.manifest.golden.rows
-    ]
-    golden = [row for row in golden if _kept(row, contract)]
-    spread = golden[:: max(1, len(golden) // BATCH_ROWS)] or [single]
-    return [single, spread[: min(BATCH_ROWS, model.schema.max_rows)]]
+    batch = [_row(model.manifest, share) for share in (0.0, 0.5, 1.0)]
+    return [model.manifest.contract.example, batch[: model.schema.max_rows]]
 
 
-def _kept(row: Row, contract: Contract) -> bool:
-    return all(f.minimum <= row[f.name] <= f.maximum for f in contract.features)
+def _row(manifest: Manifest, share: float) -> Row:
+    """Each feature so far along its reference: like a training row, and none of them."""
+    row = manifest.contract.example
+    for feature, histogram in zip(
+        manifest.contract.features, manifest.reference.features, strict=True
+    ):
+        edges = histogram.edges or (feature.example,)
+        value = feature.sent(round(edges[round(share * (len(edges) - 1))], 2))
+        if feature.minimum <= value <= feature.maximum:
+            row[feature.name] = value
+    return row
 
 
 def answers(model: Model, bodies: list[Any]) -> dict[Any, Any]:
-    """What the model answers to them, and what it says of itself, by type."""
+    """What the model answers to them, by type. What only a key opens is no example."""
     single, batch = (orjson.loads(model.answer(orjson.dumps(body))[0]) for body in bodies)
-    return {SinglePrediction: single, BatchPrediction: batch, Card: model.manifest.card()}
+    return {SinglePrediction: single, BatchPrediction: batch}
 
 
 def refusals(model: Model) -> dict[type[IrisError], IrisError]:

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from iris_api import create_app, routes
 from iris_api.auth import public
+from iris_api.bundle import Bundle
 from iris_api.model import Model
 from iris_api.settings import Settings
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from flask import Flask, Response
     from flask.testing import FlaskClient
-
-    from iris_api.bundle import Bundle
 
 
 @pytest.fixture
@@ -72,8 +71,19 @@ def test_the_examples_are_answers_of_the_served_model(client: FlaskClient, docum
         made = client.post("/v1/predict", json=sent[request]["value"])
         assert made.json == answers[answer]["value"]
     assert len(answers["BatchPrediction"]["value"]["predictions"]) == 3
+
+
+def test_no_example_shows_what_only_a_key_opens(document: Any, trained: Path) -> None:
+    """Neither a training row, nor the model's card."""
+    manifest = Bundle.load(trained).manifest
+    assert manifest.sample
+    names = manifest.contract.feature_names
+    known = [dict(zip(names, row, strict=True)) for row in manifest.sample.rows]
+    predict = document["paths"]["/v1/predict"]["post"]
+    sent = predict["requestBody"]["content"]["application/json"]["examples"]["batch"]["value"]
+    assert not [row for row in sent if row in known]
     card = document["paths"]["/v1/model"]["get"]["responses"]["200"]["content"]
-    assert card["application/json"]["examples"]["Card"]["value"] == client.get("/v1/model").json
+    assert "examples" not in card["application/json"]
 
 
 def test_the_examples_of_refusals_are_those_of_a_program(
