@@ -153,7 +153,7 @@ def test_an_overload_is_refused_and_goes_by(
         f"after {statistics.median(after.taken):.4f} s"
     )
     assert not crowd.other
-    assert crowd.times_capacity > times * 0.7, "the clients share the machine with the server"
+    assert crowd.times_capacity > times * 0.4, "the clients share the machine with the server"
     assert len(crowd.taken) > 0.5 * CAPACITY * STEADY
     assert p99(crowd.taken) <= 1.5 * QUEUE
     assert statistics.median(crowd.refused) < 0.1
