@@ -72,7 +72,8 @@ class PartFile:
         self.path = path
         self.aside = path.with_name(path.name + PART)
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.fdopen(os.open(self.aside, flags, 0o666), "wb")
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666
+        self._file = os.fdopen(os.open(self.aside, flags, mode), "wb")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(self.aside.stat(), os.fstat(self._file.fileno())):

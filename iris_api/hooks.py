@@ -152,7 +152,7 @@ def write_problem(
         said = {"event": "unreadable", "request_id": request_id, "status": status, "client": peer}
         # Why, but not what: a line of the request may be a key or an input.
         logger.info(said | {"reason": message.partition("'")[0].strip(" :")[:80]})
-    body = json.dumps(document).encode()
+    body = json.dumps(document, separators=(",", ":")).encode()
     head = (
         f"HTTP/1.1 {status} {title}\r\n"
         "Connection: close\r\n"

@@ -65,7 +65,11 @@ class LeanFlask(Flask):
 
     def process_response(self, response: Response) -> Response:
         """Call what the app does after a request, where its blueprint does not add to that."""
-        if request_ctx.request.blueprint in self.after_request_funcs:
+        context: Any = request_ctx
+        if (
+            context._after_request_functions
+            or context.request.blueprint in self.after_request_funcs
+        ):
             return super().process_response(response)
         for after in reversed(self.after_request_funcs[None]):
             response = after(response)

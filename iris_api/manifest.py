@@ -60,6 +60,8 @@ class FeatureSpec(Document):
     def _bounds_hold_the_example(self) -> Self:
         if not -FLOAT32_MAX <= self.minimum <= self.example <= self.maximum <= FLOAT32_MAX:
             raise ValueError("minimum <= example <= maximum must hold, all within float32")
+        if self.type == "int" and self.example != int(self.example):
+            raise ValueError("the example of a whole feature must be whole")
         return self
 
 

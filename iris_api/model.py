@@ -61,9 +61,12 @@ class Model:
 
     def predict(self, rows: list[Row]) -> Outcome:
         """Predict rows that keep the contract."""
-        given = self.schema.array(rows, self.predictor.dtype)
+        return self.outcome(self.schema.array(rows, self.predictor.dtype))
+
+    def outcome(self, rows: NDArray[np.floating[Any]]) -> Outcome:
+        """Predict an array of shape (rows, features)."""
         classes = self.manifest.contract.classes
-        return outcome(given, self.probabilities(given), classes, self.version)
+        return outcome(rows, self.probabilities(rows), classes, self.version)
 
     def probabilities(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Probabilities of shape (rows, classes) for rows of shape (rows, features).

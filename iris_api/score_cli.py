@@ -129,7 +129,7 @@ def _regular(source: Path, file: BinaryIO) -> os.stat_result | None:
 def _run(output: Path, rejects: Path, job: Job | None) -> Iterator[Run]:
     """A run on the files, which are left as they can be gone on with if it is stopped."""
     with _writing(output, sys.stdout) as out, _writing(rejects, sys.stderr) as others:
-        run = Run(out, others, output.with_name(f"{output.name}{PART}.json"), job)
+        run = Run(out, others, _checkpoint(output), job)
         try:
             yield run
         except BaseException as error:
@@ -140,6 +140,10 @@ def _run(output: Path, rejects: Path, job: Job | None) -> Iterator[Run]:
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 raise TableError(f"stopped ({error.strerror}){hint}") from error
             raise
+
+
+def _checkpoint(output: Path) -> Path:
+    return output.with_name(f"{output.name}{PART}.json")
 
 
 @contextmanager
@@ -167,7 +171,11 @@ def _refuse_overlap(given: os.stat_result | None, output: Path, rejects: Path) -
             raise TableError(f"{path} is no regular file: write to - instead")
     if output == rejects != STREAM:
         raise TableError("OUT and the rejects are the same file")
-    for path in written:
-        for one in (path, path.with_name(f"{path.name}{PART}")):
-            if given and one.exists() and os.path.samestat(one.stat(), given):
-                raise TableError(f"the input is {one}, which is to be written")
+    taken = [one for path in written for one in (path, path.with_name(f"{path.name}{PART}"))]
+    if output != STREAM:
+        taken.append(_checkpoint(output))
+    if len(set(taken)) < len(taken):
+        raise TableError("OUT, the rejects and what is written aside are not apart: rename one")
+    for one in taken:
+        if given and one.exists() and os.path.samestat(one.stat(), given):
+            raise TableError(f"the input is {one}, which is to be written")

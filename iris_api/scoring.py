@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
+from .answers import DECIMALS, FIGURES
 from .schemas import EXACT_INTEGER
 from .table import Rejected
 
@@ -35,10 +36,8 @@ WHOLE = b"0123456789+- "
 DECIMAL = WHOLE + b".eE"
 """All that a number is written with. Python would also take `1_000`, `nan` and other digits."""
 
-UNIT = 10_000
-"""Probabilities are answered in steps of one to this."""
-
-STEPS = np.array([f",{step / UNIT}".encode() for step in range(UNIT + 1)])
+STEPS = np.array([b"," + figure for figure in FIGURES])
+"""Each probability that can be answered, as a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +109,9 @@ class Scorer:
         """The records with their answers, as the lines of the output."""
         if not records:
             return b""
-        probabilities = self._model.probabilities(rows.astype(self._model.predictor.dtype))
-        labels = probabilities.argmax(axis=1)
-        steps = np.rint(probabilities.astype(np.float64) * UNIT).astype(np.intp)
+        found = self._model.outcome(rows.astype(self._model.predictor.dtype))
+        labels = found.labels
+        steps = np.rint(found.probabilities * 10**DECIMALS).astype(np.intp)
         confidences = steps[np.arange(len(steps)), labels]
         ends = np.full(len(steps), self._end)
         given = (STEPS[column] for column in steps.T)

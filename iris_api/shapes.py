@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .exceptions import IrisError
-    from .manifest import Contract, Manifest
+    from .manifest import Contract
     from .model import Model
     from .schemas import Row
 
@@ -72,18 +72,16 @@ def _narrow(named: dict[str, Any], contract: Contract) -> None:
 
 def requests(model: Model) -> list[Any]:
     """Bodies that the model answers: one row, and a batch."""
-    batch = [_row(model.manifest, share) for share in (0.0, 0.5, 1.0)]
-    return [model.manifest.contract.example, batch[: model.schema.max_rows]]
+    contract = model.manifest.contract
+    batch = [_row(contract, share) for share in (0.9, 1.1, 1.6)]
+    return [contract.example, batch[: model.schema.max_rows]]
 
 
-def _row(manifest: Manifest, share: float) -> Row:
-    """Each feature so far along its reference: like a training row, and none of them."""
-    row = manifest.contract.example
-    for feature, histogram in zip(
-        manifest.contract.features, manifest.reference.features, strict=True
-    ):
-        edges = histogram.edges or (feature.example,)
-        value = feature.sent(round(edges[round(share * (len(edges) - 1))], 2))
+def _row(contract: Contract, share: float) -> Row:
+    """The example with each feature made so much larger, where its bounds allow it."""
+    row = contract.example
+    for feature in contract.features:
+        value = feature.sent(float(f"{feature.example * share:.3g}"))
         if feature.minimum <= value <= feature.maximum:
             row[feature.name] = value
     return row

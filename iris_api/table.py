@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 * 1024
 LONGEST_RECORD = 1024 * 1024
 COMMA, NEWLINE, BOM = ord(","), ord("\n"), b"\xef\xbb\xbf"
+csv.field_size_limit(LONGEST_RECORD)
 UNFINISHED = "unexpected end of data"
 """What `csv` says of a quote that is not closed."""
 
@@ -218,7 +219,8 @@ def _records(text: bytes, *, last: bool) -> Iterator[_Record]:
                 whole = _text(lines[start:end])
                 yield _Record(start, end, whole, cells or [""], _wrong(whole))
         except csv.Error as error:
-            if str(error) == UNFINISHED and not last:
+            rest = _text(lines[end:])
+            if str(error) == UNFINISHED and not last and len(rest) <= LONGEST_RECORD:
                 return
             start, end = end, end + 1
             as_cell = b'"%b"' % _text(lines[start:end]).replace(b'"', b'""')

@@ -23,7 +23,7 @@ class Tagged:
 
     @cached_property
     def packed(self) -> bytes:
-        """The body compressed, always to the same bytes."""
+        """The body compressed, always to the same bytes: once in each process that is asked."""
         return gzip.compress(self.body, mtime=0)
 
     def answer(self, request: Request) -> Response:

@@ -21,8 +21,8 @@ ONE_ROW = 540
 """Functions that a request of one row may call, in Python and C. Measured: 508 on Python 3.11, of
 which pytest's own log handlers are 82."""
 THOUSAND_ROWS_MORE = 50
-"""And that a thousand further rows may add. Measured: 7, for they are answered a thousand at a time;
-no function is called per row."""
+"""And that a thousand further rows may add. Measured: 7, for each thousand that is answered; no
+function is called per row."""
 
 
 def calls(app: Flask, key: Key, body: Any) -> int:

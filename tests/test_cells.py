@@ -116,7 +116,7 @@ def test_threads_lose_nothing(cells: Cells) -> None:
 
 
 def test_a_number_that_nobody_uses_is_not_kept(cells: Cells, tmp_path: Path) -> None:
-    """A model that was swapped out takes its own along, once nothing counts it."""
+    """It is moved nowhere, and takes no room in a file."""
     cells.cell("gauge", "gone", "gone", (), (), "Of a test.", multiprocess_mode="sum")
     cells.move(tmp_path, "0")
     assert not (tmp_path / "gauge_sum_0.db").exists()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from click.testing import Result
+    from flask import Flask
 
 ROOT = Path(__file__).parent.parent
 HEADER = ",".join(FLOWER)
@@ -299,3 +300,26 @@ def test_a_closed_pipe_ends_it_quietly(trained: Path, source: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == b"Error: stopped (No space left on device)\n"
+
+
+@pytest.mark.parametrize("names", [("o", "o.part"), ("r.part", "r"), ("o", "o.part.json")])
+def test_what_is_written_aside_is_nothing_else(
+    app: Flask, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """The rejects would be renamed over the output."""
+    source = tmp_path / "in.csv"
+    source.write_text(",".join(FLOWER) + "\n")
+    output, rejects = (str(tmp_path / name) for name in names)
+    done = app.test_cli_runner().invoke(args=["score", str(source), output, "--rejects", rejects])
+    assert done.exit_code == 1
+    assert "rename one" in done.output
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_what_is_written_aside_is_as_private_as_what_it_replaces(tmp_path: Path) -> None:
+    """From its first byte."""
+    path = tmp_path / "out.csv"
+    path.touch(0o600)
+    file = PartFile(path)
+    assert file.aside.stat().st_mode & 0o777 == 0o600
+    file.close()

@@ -193,3 +193,13 @@ def test_a_table_without_a_good_row_gives_a_header(model: Model, lines: str) -> 
     output, rejects = scored(model, f"{','.join(NAMES)}\n{lines}".encode())
     assert output.count("\n") == 1
     assert rejects.count("\n") == 1 + lines.count("\n")
+
+
+def test_a_long_cell_is_read_in_any_company(model: Model) -> None:
+    """Whether the lines beside it are good or not."""
+    header = ",".join((*FLOWER, "note")).encode()
+    row = ",".join(map(str, FLOWER.values())).encode()
+    text = header + b"\n" + row + b"," + b"x" * 200_000 + b"\n"
+    for company in (b"", b"bad\n", row + b',"y"\n'):
+        output, _ = scored(model, text + company)
+        assert "x" * 200_000 in output

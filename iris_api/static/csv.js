@@ -17,24 +17,28 @@ export function decoded(bytes) {
   }
 }
 
-/** Records with the line that each starts on, and where it ends. Blank lines are left out. */
+/**
+ * Records with the line that each starts on, and where it ends. Blank lines are left out.
+ * A line whose quotes make no sense is one for itself, told as wrong: the lines after it are whole.
+ */
 export function* records(text, separator) {
   const stop = new RegExp(`[${separator}\r\n]|$`, "g");
   let at = text.charCodeAt(0) === 0xfeff ? 1 : 0;
   let line = 1;
   while (at < text.length) {
     const record = { line, cells: [], end: 0 };
+    const start = at;
+    let wrong = "";
     let mark = separator;
     while (mark === separator) {
       let cell = "";
       if (text[at] === '"') {
         let close = text.indexOf('"', at + 1);
         while (text[close + 1] === '"' && close > 0) close = text.indexOf('"', close + 2);
-        if (close < 0) {
-          record.cells.push(text.slice(at));
-          yield { ...record, end: text.length, wrong: "a quote is opened here and never closed" };
-          return;
-        }
+        const next = text[close + 1] ?? "\n";
+        if (close < 0) wrong = "a quote is opened here and never closed";
+        else if (![separator, "\r", "\n"].includes(next)) wrong = "a quote is closed within a cell";
+        if (wrong) break;
         cell = text.slice(at + 1, close).replaceAll('""', '"');
         line += cell.match(/\r\n|\n|\r/g)?.length ?? 0;
         at = close + 1;
@@ -44,6 +48,15 @@ export function* records(text, separator) {
       record.cells.push(cell + text.slice(at, found.index));
       [mark] = found;
       at = found.index + mark.length;
+    }
+    if (wrong) {
+      const ending = /\r\n?|\n|$/g;
+      ending.lastIndex = start;
+      const found = ending.exec(text);
+      at = found.index + Math.max(found[0].length, 1);
+      line = record.line + 1;
+      yield { line: record.line, cells: [text.slice(start, found.index)], end: Math.min(at, text.length), wrong };
+      continue;
     }
     if (mark === "\r" && text[at] === "\n") at += 1;
     line += 1;

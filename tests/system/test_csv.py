@@ -96,7 +96,8 @@ def test_what_python_writes_is_read_and_what_is_written_python_reads(
         ("a,", [(1, ["a", ""])]),
         ("a\n\n\nb", [(1, ["a"]), (4, ["b"])]),
         ('"a\nb",1\nc,2', [(1, ["a\nb", "1"]), (3, ["c", "2"])]),
-        ('"a"b,c', [(1, ["ab", "c"])]),
+        ('"a"b,c\nd,e', [(1, ['"a"b,c']), (2, ["d", "e"])]),
+        ('1,"a\n2,"b"\n3,c', [(1, ['1,"a']), (2, ["2", "b"]), (3, ["3", "c"])]),
         ('a"b,c', [(1, ['a"b', "c"])]),
         ('""""', [(1, ['"'])]),
         ('""', []),
@@ -110,14 +111,16 @@ def test_a_record_knows_its_line(
     assert [(record["line"], record["cells"]) for record in found] == expected
 
 
-@pytest.mark.parametrize("text", ['x,y\n1,"2\n3,4', '"', 'x\n"a""'])
-def test_a_quote_that_is_never_closed_is_told_with_its_line(
-    call: Callable[..., Any], text: str
+@pytest.mark.parametrize(
+    ("text", "line"), [('x,y\n1,"2\n3,4', 2), ('"', 1), ('x\n"a""', 2), ('"\r\nx,y', 1)]
+)
+def test_a_quote_that_is_never_closed_costs_its_line_alone(
+    call: Callable[..., Any], text: str, line: int
 ) -> None:
-    """What stood before it is there."""
-    *before, last = call("records", text, ",")
-    assert "never closed" in last["wrong"]
-    assert last["line"] == len(before) + 1
+    """What stands before and after it is there."""
+    found = call("records", text, ",")
+    assert [one["line"] for one in found] == list(range(1, 1 + len(text.splitlines())))
+    assert ["never closed" in one.get("wrong", "") for one in found].index(True) == line - 1
 
 
 @pytest.mark.parametrize(
