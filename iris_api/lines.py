@@ -106,6 +106,7 @@ class StdoutHandler(logging.Handler):
 
     Each line is written at once, or, in a process that flushes by itself, held for a moment. A
     write lets go of the interpreter, and under load to get it back costs more than the line did.
+    What is held is written at a worker's end, unless that is a kill -9.
     """
 
     def __init__(self) -> None:

@@ -143,6 +143,8 @@ def test_totals_are_what_clients_counted(start: Callable[..., Server]) -> None:
             seen.append(scrape(server))
             load.pause()
             if disturbance == "kill":
+                # A line is held for ten milliseconds, and kill -9 takes along what is held.
+                wait_for(partial(logged, server, load.statuses.total()), "all lines so far")
                 before = server.workers()
                 os.kill(before[0], signal.SIGKILL)
                 wait_for(partial(gone, server, before[0]), "its end")
