@@ -1,7 +1,8 @@
 // CSV by RFC 4180, and its common relatives: other separators, other line ends, a byte order mark.
 
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
-export const COMMA_NUMBER = /^[+-]?\d*,\d+$/;
+const COMMA_NUMBER = /^[+-]?\d*,\d+$/;
+const COMMA_CELL = /(^|;) *"?[+-]?\d*,\d+"? *(;|\r|$)/m;
 
 /** Text of a file: UTF-16 by its mark, else UTF-8, else what Western spreadsheets write. What is not
  * plain UTF-8 has a mark in front, also on its way back: spreadsheets read it by that. */
@@ -65,7 +66,8 @@ export function* records(text, separator) {
   }
 }
 
-/** Find separator and columns by the header: the separator is the one that names most features. */
+/** Find separator and columns by the header: the separator is the one that names most features.
+ * Decimals have commas if those of any cell have: no file should come back with both. */
 export function opened(text, features) {
   const tries = [",", ";", "\t"].map((separator) => {
     const rows = records(text, separator);
@@ -78,6 +80,7 @@ export function opened(text, features) {
   if (missing.length) throw new Error(`The first line has to name the columns. Not there: ${missing.join(", ")}`);
   const twice = features.filter((name) => table.header.indexOf(name) !== table.header.lastIndexOf(name));
   if (twice.length) throw new Error(`The first line names a column twice: ${twice.join(", ")}`);
+  table.comma = table.separator === ";" && COMMA_CELL.test(text);
   return table;
 }
 

@@ -1,7 +1,7 @@
 // A CSV file in, predictions out: in batches, in order, and with what was wrong by line.
 
 import { ask } from "./api.js";
-import { COMMA_NUMBER, decoded, fresh, opened, value, written } from "./csv.js";
+import { decoded, fresh, opened, value, written } from "./csv.js";
 import { element, many, part } from "./dom.js";
 import { outcome } from "./outcome.js";
 
@@ -111,10 +111,9 @@ class Run {
   good = 0;
   bad = 0;
   versions = new Set();
-  #comma = false;
 
-  constructor({ separator, header, columns }, names, classes, marked) {
-    Object.assign(this, { separator, header, columns, names, classes });
+  constructor({ separator, header, columns, comma }, names, classes, marked) {
+    Object.assign(this, { separator, header, columns, comma, names, classes });
     const added = [];
     const sure = classes.length ? ["confidence", ...classes.map((name) => `probability_${name}`)] : [];
     for (const name of ["prediction", ...sure]) added.push(fresh(name, [...header, ...added]));
@@ -131,14 +130,13 @@ class Run {
       if (row.cells.length !== this.header.length) row.wrong ??= `${many(row.cells.length, "cell")} where the first line has ${this.header.length}`;
       const cells = this.columns.map((column) => row.cells[column] ?? "");
       row.values = Object.fromEntries(this.names.map((name, i) => [name, value(cells[i], this.separator)]));
-      this.#comma ||= this.separator === ";" && cells.some((cell) => COMMA_NUMBER.test(cell.trim()));
     }
     return batch.filter((row) => !row.wrong);
   }
 
   /** Write a batch as it was, and what was predicted. */
   take(batch) {
-    const number = (share) => (this.#comma ? String(share).replace(".", ",") : share);
+    const number = (share) => (this.comma ? String(share).replace(".", ",") : share);
     const lines = batch.map(({ cells, answer }) => {
       if (!answer) return written(cells, this.separator);
       const sure = this.classes.length ? [answer.confidence, ...this.classes.map((name) => answer.probabilities[name])] : [];

@@ -143,6 +143,25 @@ def test_the_separator_is_the_one_that_finds_the_features(
 
 
 @pytest.mark.parametrize(
+    ("text", "comma"),
+    [
+        ("a;b\n1;2\n3;4,5\n", True),
+        ("a;b\r\n1;2\r\n3;,5\r\n", True),
+        ('a;b\n"1,5";2\n', True),
+        ("a;b\n1.5;2\n", False),
+        ("a;b;note\n1.5;2;1,2,3 or 1,5 apples\n", False),
+        ("a,b\n1,5\n", False),
+        ("a\tb\n1,5\t2\n", False),
+    ],
+)
+def test_decimals_have_commas_if_those_of_any_row_have(
+    call: Callable[..., Any], text: str, comma: bool
+) -> None:
+    """The first rows may all be whole numbers, and yet no file may come back with both marks."""
+    assert call("opened", text, ["a", "b"])["comma"] == comma
+
+
+@pytest.mark.parametrize(
     ("header", "told"), [("", "a, b"), ("1,2", "a, b"), ("a", "there: b"), ("a,b,a", "twice: a")]
 )
 def test_a_header_that_names_not_all_is_told(
