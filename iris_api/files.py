@@ -118,6 +118,12 @@ class PartFile:
         self.discard()
 
     def close(self) -> None:
-        """Let others have it; what could not be written is lost."""
+        """Let others have it, unless it is empty; what could not be written is lost."""
+        with suppress(OSError):
+            self._file.flush()
+        with suppress(OSError):
+            ours = os.fstat(self._file.fileno())
+            if not ours.st_size and os.path.samestat(self.aside.stat(), ours):
+                self.discard()
         with suppress(OSError):
             self._file.close()

@@ -74,6 +74,9 @@ def score(ctx: click.Context, source: Path, output: Path, rejects: Path | None) 
             job = Job.of(source, given, scorer.header, model.version, rejects)
         with _run(output, rejects, job) as run:
             _score(run, scorer, table, given and given.st_size, threads=settings.workers)
+            if given and _state(os.fstat(file.fileno())) != _state(given):
+                raise TableError(f"{source} was changed while it was read: start again")
+            run.finish()
     seen = "above" if rejects == STREAM else f"see {rejects}"
     told = f", {run.rejected:,} rejected ({seen})" if run.rejected else ""
     click.echo(f"{run.rows:,} rows scored{told}", err=True)
@@ -104,7 +107,6 @@ def _score(run: Run, scorer: Scorer, table: Table, size: int | None, *, threads:
         for scored in score_all(scorer, table.chunks(scorer.wanted), threads=threads):
             run.add(scored)
             bar.update(scored.end.offset - bar.pos)
-    run.finish()
 
 
 @contextmanager
@@ -123,6 +125,11 @@ def _regular(source: Path, file: BinaryIO) -> os.stat_result | None:
     """What is known of a file that another run can read again."""
     given = None if source == STREAM else os.fstat(file.fileno())
     return given if given and stat.S_ISREG(given.st_mode) else None
+
+
+def _state(known: os.stat_result) -> tuple[int, int]:
+    """What would be another if the content were."""
+    return known.st_size, known.st_mtime_ns
 
 
 @contextmanager

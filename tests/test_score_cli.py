@@ -98,6 +98,7 @@ def test_rejects_can_be_named_and_streams_be_used(
         ("", ["in.csv", "out.csv"], "in.csv: it is empty"),
         ("a,b\n", ["in.csv", "out.csv"], "in.csv: the header has no column sepal_length"),
         (HEADER, ["in.csv", "none/out.csv"], "out.csv can't be written (No such file"),
+        (HEADER, ["in.csv", "out.csv", "--rejects", "none/r.csv"], "r.csv can't be written"),
         (HEADER, ["in.csv", "in.csv"], "which is to be written"),
         (HEADER, ["in.csv", "link.csv"], "which is to be written"),
         (HEADER, ["in.csv", "out.csv", "--rejects", "in.csv"], "which is to be written"),
@@ -242,6 +243,24 @@ def test_a_short_run_that_was_stopped_leaves_nothing(
             done = score(path, tmp_path / "out.csv", given=given)
         assert (done.exit_code, done.stderr) == (130, "Stopped after 3 rows\n")
         assert names(tmp_path) == {"in.csv"}
+
+
+def test_a_file_that_changes_while_it_is_read_is_told(
+    score: Callable[..., Result], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows may be of two states, and OUT is not written."""
+
+    def add(run: Run, scored: Any, really: Callable[..., None] = Run.add) -> None:
+        really(run, scored)
+        with source.open("a") as file:
+            file.write(f"{GOOD}\n")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add", add)
+        done = score(source, tmp_path / "out.csv")
+    assert done.exit_code == 1
+    assert "in.csv was changed while it was read" in done.stderr
+    assert names(tmp_path) == {"in.csv"}
 
 
 def command(trained: Path, *arguments: str | Path) -> tuple[list[str], dict[str, str]]:
