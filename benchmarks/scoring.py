@@ -2,6 +2,7 @@
 
 The same file is scored by `flask --app wsgi score`, and by a client that reads it, posts batches
 one after the other to the service as it ships, and writes the answers beside the rows, in turns.
+Then files of three sizes are scored, for the memory it takes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from .contenders import KEY, ROOT, WORKERS, Contender, ours
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BATCHES = (1_000, 10_000)
+BATCHES = (100, 1_000, 10_000)
+SIZES = (100_000, 1_000_000, 10_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class Cost:
 
 
 @click.command()
-@click.option("--rows", default=500_000, show_default=True)
-@click.option("--rounds", default=5, show_default=True)
+@click.option("--rows", default=2_000_000, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
 def scoring(rows: int, rounds: int) -> None:
     """Print what a row costs each way, and the ratios."""
     server = ours(ROOT / "model")
@@ -51,7 +53,7 @@ def scoring(rows: int, rounds: int) -> None:
         work = Path(name)
         source, out, posted = (work / f"{name}.csv" for name in ("in", "out", "posted"))
         write_rows(source, rows)
-        ways: dict[str, Callable[[], None]] = {"score": partial(score, source, out)}
+        ways: dict[str, Callable[[], object]] = {"score": partial(score, source, out)}
         for size in BATCHES:
             ways[f"HTTP, {size:,} rows a batch"] = partial(post, server, source, posted, size)
         costs: dict[str, list[Cost]] = {way: [] for way in ways}
@@ -64,6 +66,8 @@ def scoring(rows: int, rounds: int) -> None:
         if out.read_bytes() != posted.read_bytes():
             raise click.ClickException("the answers differ")
     show(costs)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        show_memory(Path(name))
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -78,12 +82,17 @@ def write_rows(path: Path, rows: int) -> None:
             file.writelines(f"{n},{a},{b},{c},{d},plot {n % 9}\n" for n, (a, b, c, d) in lines)
 
 
-def score(source: Path, out: Path) -> None:
-    """By the command, its start and the loading of the model included."""
+def score(source: Path, out: Path) -> float:
+    """By the command, its start and the loading of the model included; its peak of MiB."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "score", str(source), str(out)]
     model, workers = str(ROOT / "model"), str(WORKERS)
     environment = os.environ | {"IRIS_MODEL_DIR": model, "WEB_CONCURRENCY": workers}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise click.ClickException(f"score ended with {process.returncode}")
+    return used.ru_maxrss / 1024
 
 
 def post(server: Contender, source: Path, out: Path, size: int) -> None:
@@ -119,7 +128,7 @@ def batches(rows: csv.DictReader[str], size: int) -> Iterator[list[dict[str, str
         yield batch
 
 
-def cost(way: Callable[[], None], server: Contender, rows: int) -> Cost:
+def cost(way: Callable[[], object], server: Contender, rows: int) -> Cost:
     """Of a row, by the clock and by the CPU of this process, its children and the server."""
     cpu_before = _cpu_seconds(server)
     began = time.perf_counter()
@@ -146,6 +155,17 @@ def show(costs: dict[str, list[Cost]]) -> None:
         walls = statistics.median(one.wall / ours.wall for one, ours in pairs)
         cpus = statistics.median(one.cpu / ours.cpu for one, ours in pairs)
         click.echo(f"| {way} | {wall:.2f} | {cpu:.2f} | {walls:.1f} | {cpus:.1f} |")
+
+
+def show_memory(work: Path) -> None:
+    """The most that `score` held, for files of several sizes."""
+    click.echo("\n| rows | file, MB | memory of score, MiB |")
+    click.echo("|---:|---:|---:|")
+    for rows in SIZES:
+        source = work / "in.csv"
+        write_rows(source, rows)
+        peak = score(source, work / "out.csv")
+        click.echo(f"| {rows:,} | {source.stat().st_size / 1e6:,.0f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def score(ctx: click.Context, source: Path, output: Path, rejects: Path | None) 
         if given and output != STREAM:
             job = Job.of(source, given, scorer.header, model.version, rejects)
         with _run(output, rejects, job) as run:
-            _score(run, scorer, table, given and given.st_size, threads=settings.workers)
+            # One more than processors: one of them waits for the interpreter.
+            _score(run, scorer, table, given and given.st_size, threads=settings.workers + 1)
             if given and _state(os.fstat(file.fileno())) != _state(given):
                 raise TableError(f"{source} was changed while it was read: start again")
             run.finish()

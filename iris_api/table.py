@@ -1,12 +1,14 @@
 """A CSV file (RFC 4180) as chunks of records, each known by the line it starts in.
 
 Lines without a quote are cut up at once, others by the `csv` module; the records are the same.
+Their cells are not made one by one where nobody asks for that: most rows are read as text of many.
 """
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -16,9 +18,12 @@ from .exceptions import TableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
 CHUNK_BYTES = 256 * 1024
 LONGEST_RECORD = 1024 * 1024
 COMMA, NEWLINE, BOM = ord(","), ord("\n"), b"\xef\xbb\xbf"
+NEWLINES_TO_COMMAS = bytes.maketrans(b"\n", b",")
 csv.field_size_limit(LONGEST_RECORD)
 UNFINISHED = "unexpected end of data"
 """What `csv` says of a quote that is not closed."""
@@ -45,15 +50,55 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells in the wanted columns, cut out one by one."""
+
+    columns: list[list[bytes]]
+    """The cells, column by column as they are wanted."""
+    wanted: Sequence[int]
+
+    def in_a_row(self) -> bytes:
+        """All cells with commas between them, row by row and as they stand in it."""
+        ordered = (cells for _, cells in sorted(zip(self.wanted, self.columns, strict=True)))
+        return b",".join(chain.from_iterable(zip(*ordered, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class PlainCells:
+    """Cells in the wanted columns of lines without a quote, which are cut where that is asked."""
+
+    text: bytes
+    marks: NDArray[np.intp]
+    """Where the commas and the line ends are: one after each cell."""
+    width: int
+    wanted: Sequence[int]
+
+    @property
+    def columns(self) -> list[list[bytes]]:
+        """The cells, column by column as they are wanted."""
+        cells = self.text.replace(b"\r", b"").replace(b"\n", b",").split(b",")
+        return [cells[column : -1 : self.width] for column in self.wanted]
+
+    def in_a_row(self) -> bytes:
+        """All cells with commas between them, row by row and as they stand in it."""
+        kept = np.zeros(self.width, np.bool_)
+        kept[self.wanted] = True
+        sizes = np.diff(self.marks, prepend=-1)
+        bytes_kept = np.repeat(np.tile(kept, len(sizes) // self.width), sizes)
+        found = np.frombuffer(self.text, np.uint8)[bytes_kept].tobytes()
+        return found.translate(NEWLINES_TO_COMMAS, b"\r").removesuffix(b",")
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive records, as they came but for the line ends, and their cells column by column.
+    """Consecutive records, as they came but for the line ends, and their cells.
 
     Blank lines and what was rejected are in neither.
     """
 
     records: list[bytes]
     lines: Sequence[int]
-    columns: list[list[bytes]]
+    cells: Cells | PlainCells
     rejected: list[Rejected]
     end: Place
 
@@ -155,32 +200,32 @@ class Table:
         if text.count(self.end_of_line) != rows or text.count(b"\r") != returns:
             return None
         try:
-            columns = (self._quoted if b'"' in text else self._plain)(text, rows, wanted)
+            cells = (self._quoted if b'"' in text else self._plain)(text, rows, wanted)
         except (UnicodeDecodeError, csv.Error):
             return None
-        if columns is None:
+        if cells is None:
             return None
         lines = range(self._line, self._line + rows)
         self._skip(len(text), rows)
-        return Chunk(text.split(self.end_of_line)[:-1], lines, columns, [], self.place)
+        return Chunk(text.split(self.end_of_line)[:-1], lines, cells, [], self.place)
 
-    def _plain(self, text: bytes, rows: int, wanted: Sequence[int]) -> list[list[bytes]] | None:
-        """The columns of lines without a quote, if all have the right number of commas."""
+    def _plain(self, text: bytes, rows: int, wanted: Sequence[int]) -> PlainCells | None:
+        """The cells of lines without a quote, if all have the right number of commas."""
         text.decode()
         width = len(self.names)
         codes = np.frombuffer(text, np.uint8)
-        marks = codes[(codes == COMMA) | (codes == NEWLINE)]
-        if len(marks) != rows * width or (marks[width - 1 :: width] != NEWLINE).any():
+        marks = np.flatnonzero((codes == COMMA) | (codes == NEWLINE))
+        if len(marks) != rows * width or (codes[marks[width - 1 :: width]] != NEWLINE).any():
             return None
-        cells = text.replace(self.end_of_line, b",").split(b",")
-        return [cells[column:-1:width] for column in wanted]
+        return PlainCells(text, marks, width, wanted)
 
-    def _quoted(self, text: bytes, rows: int, wanted: Sequence[int]) -> list[list[bytes]] | None:
-        """The columns of lines with quotes, if each line is a record of the right width."""
+    def _quoted(self, text: bytes, rows: int, wanted: Sequence[int]) -> Cells | None:
+        """The cells of lines with quotes, if each line is a record of the right width."""
         records = list(csv.reader(text.decode().split("\n")[:-1], strict=True))
         if len(records) != rows or set(map(len, records)) != {len(self.names)}:
             return None
-        return [[cells[column].encode() for cells in records] for column in wanted]
+        columns = [[cells[column].encode() for cells in records] for column in wanted]
+        return Cells(columns, wanted)
 
     def _any(self, text: bytes, wanted: Sequence[int], *, last: bool) -> Chunk:
         """The records of any lines, but for one at the end that is not there as a whole yet."""
@@ -199,7 +244,8 @@ class Table:
         columns = [[record.cells[column].encode() for record in good] for column in wanted]
         lines = [self._line + record.start for record in good]
         self._skip(len(b"".join(text.split(b"\n", count)[:count])) + count, count)
-        return Chunk([record.text for record in good], lines, columns, rejected, self.place)
+        cells = Cells(columns, wanted)
+        return Chunk([record.text for record in good], lines, cells, rejected, self.place)
 
 
 def _records(text: bytes, *, last: bool) -> Iterator[_Record]:

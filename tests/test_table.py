@@ -26,7 +26,7 @@ def read(
     return (
         [record for chunk in chunks for record in chunk.records],
         [line for chunk in chunks for line in chunk.lines],
-        [cell for chunk in chunks for cell in chunk.columns[0]],
+        [cell for chunk in chunks for cell in chunk.cells.columns[0]],
     )
 
 
@@ -69,7 +69,7 @@ def test_a_bad_record_is_rejected_by_its_line_and_the_others_are_read(
     (rejected,) = chunk.rejected
     assert rejected.line == line
     assert rejected.reasons.startswith(reasons)
-    assert chunk.columns == [[b"1", b"5"]]
+    assert chunk.cells.columns == [[b"1", b"5"]]
 
 
 def test_blank_lines_are_passed_over_and_a_last_line_needs_no_end() -> None:
@@ -87,7 +87,7 @@ def test_the_header_is_kept_as_it_came(end: bytes) -> None:
     assert (found.mark, found.header) == (b"\xef\xbb\xbf", b' a ,"b\n""c"')
     assert found.end_of_line == end
     (chunk,) = found.chunks([1])
-    assert (chunk.records, list(chunk.lines), chunk.columns) == ([b"1,2"], [3], [[b"2"]])
+    assert (chunk.records, list(chunk.lines), chunk.cells.columns) == ([b"1,2"], [3], [[b"2"]])
 
 
 @pytest.mark.parametrize(
