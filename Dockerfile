@@ -8,7 +8,7 @@ COPY requirements-serve.txt requirements.txt ./
 # What pip brings and serving never opens: tests, commands, NumPy's way to compilers, ONNX Runtime's
 # tools for conversion and its library for programs in C (the Python module holds its own).
 RUN python -m venv --without-pip /opt/serve \
-    && pip --python /opt/serve/bin/python install --no-compile --require-hashes \
+    && pip --python /opt/serve/bin/python install --no-compile --no-deps --require-hashes \
         -r requirements-serve.txt \
     && find /opt/serve/bin -type f ! -name gunicorn ! -name flask -delete \
     && cd /opt/serve/lib/python3.*/site-packages \
@@ -18,7 +18,7 @@ RUN python -m venv --without-pip /opt/serve \
         numpy/random/lib onnxruntime/datasets onnxruntime/quantization onnxruntime/tools \
         onnxruntime/transformers onnxruntime/capi/libonnxruntime.so.* \
     && /opt/serve/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/serve
-RUN pip install --require-hashes -r requirements.txt
+RUN pip install --no-deps --require-hashes -r requirements.txt
 
 COPY iris_api iris_api
 COPY train.py wsgi.py gunicorn.conf.py ./

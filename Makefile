@@ -59,17 +59,17 @@ model/manifest.json: | $(VENV)/.serve
 
 $(VENV)/.serve: requirements.txt | $(VENV)/.made
 	@echo "Installing what the service needs into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
 	@echo "Installing what the tests need into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@ $(VENV)/.serve
 
 $(VENV)/.bench: requirements-bench.txt | $(VENV)/.made
 	@echo "Installing what the benchmarks need into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@ $(VENV)/.serve
 
 $(VENV)/.made:
