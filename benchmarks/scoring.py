@@ -1,8 +1,8 @@
 """What bulk scoring saves over HTTP: `python -m benchmarks.scoring`.
 
-The same file is scored by `flask --app wsgi score`, and by a client that reads it, posts batches
-one after the other to the service as it ships, and writes the answers beside the rows, in turns.
-Then files of three sizes are scored, for the memory it takes.
+A file is scored by `flask --app wsgi score`, and its first rows by a client that reads them, posts
+batches one after the other to the service as it ships, and writes the answers beside the rows, in
+turns. Before that files of three sizes are scored, for the memory it takes.
 """
 
 from __future__ import annotations
@@ -44,30 +44,38 @@ class Cost:
 
 
 @click.command()
-@click.option("--rows", default=2_000_000, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
-def scoring(rows: int, rounds: int) -> None:
-    """Print what a row costs each way, and the ratios."""
+@click.option("--rows", default=10_000_000, show_default=True, help="Rows that are scored.")
+@click.option("--posted", default=500_000, show_default=True, help="The first of them, posted.")
+@click.option("--rounds", default=5, show_default=True)
+def scoring(rows: int, posted: int, rounds: int) -> None:
+    """Print how much memory `score` takes, what a row costs each way, and the ratios."""
     server = ours(ROOT / "model")
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        work = Path(name)
-        source, out, posted = (work / f"{name}.csv" for name in ("in", "out", "posted"))
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        work = Path(directory)
+        # First, as a process that is started is said to have held what its parent holds.
+        show_memory(work / "in.csv", work / "out.csv")
+        source, first, out, answers = (
+            work / f"{name}.csv" for name in ("in", "first", "out", "answers")
+        )
         write_rows(source, rows)
-        ways: dict[str, Callable[[], object]] = {"score": partial(score, source, out)}
+        write_rows(first, posted)
+        ways: dict[str, tuple[Callable[[], object], int]] = {
+            "score": (partial(score, source, out), rows)
+        }
         for size in BATCHES:
-            ways[f"HTTP, {size:,} rows a batch"] = partial(post, server, source, posted, size)
+            way = partial(post, server, first, answers, size)
+            ways[f"HTTP, {size:,} rows a batch"] = way, posted
         costs: dict[str, list[Cost]] = {way: [] for way in ways}
         server.start()
         try:
-            for way in [*ways] * rounds:
-                costs[way].append(cost(ways[way], server, rows))
+            for name in [*ways] * rounds:
+                costs[name].append(cost(ways[name][0], server, ways[name][1]))
         finally:
             server.stop()
-        if out.read_bytes() != posted.read_bytes():
-            raise click.ClickException("the answers differ")
+        with out.open("rb") as whole:
+            if whole.read(answers.stat().st_size) != answers.read_bytes():
+                raise click.ClickException("the answers differ")
     show(costs)
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        show_memory(Path(name))
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -157,15 +165,15 @@ def show(costs: dict[str, list[Cost]]) -> None:
         click.echo(f"| {way} | {wall:.2f} | {cpu:.2f} | {walls:.1f} | {cpus:.1f} |")
 
 
-def show_memory(work: Path) -> None:
+def show_memory(source: Path, out: Path) -> None:
     """The most that `score` held, for files of several sizes."""
-    click.echo("\n| rows | file, MB | memory of score, MiB |")
+    click.echo("| rows | file, MB | memory of score, MiB |")
     click.echo("|---:|---:|---:|")
     for rows in SIZES:
-        source = work / "in.csv"
         write_rows(source, rows)
-        peak = score(source, work / "out.csv")
+        peak = score(source, out)
         click.echo(f"| {rows:,} | {source.stat().st_size / 1e6:,.0f} | {peak:.0f} |")
+    click.echo()
 
 
 if __name__ == "__main__":
