@@ -1,4 +1,4 @@
-"""A client's connection, as Gunicorn's threaded worker knows it, and what is there to be read."""
+"""A client's connection: what is there to be read, and how it is written to without waiting."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gunicorn.workers.gthread import TConn
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
 NOTHING_YET = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
@@ -20,6 +21,8 @@ MOST_BYTES_TO_DRAIN = 128 * 1024 * 1024
 """Of a body that was refused, before its client closes."""
 LARGEST_LOOK = 64 * 1024
 """Bytes of a request that the main loop waits for; a thread waits for what is larger."""
+LARGEST_AT_ONCE = 16 * 1024
+"""Bytes of a request that the main loop answers itself."""
 PROBE = b"GET /health"
 HEAD_END = b"\r\n\r\n"
 DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*0*(\d{1,9})", re.IGNORECASE)
@@ -27,11 +30,56 @@ OTHERWISE = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
 """Of a body that is sent when the client was told to go on, or of a length that is not declared."""
 
 
+class ClientSocket(socket.socket):
+    """A client's socket. It can keep what is written, for who must not wait until it is taken."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, accepted: socket.socket) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
+        self._kept: list[Any] | None = None
+
+    def keep(self) -> None:
+        """From now on keep what is written, and wait for nothing."""
+        self._kept = []
+
+    def setblocking(self, flag: bool) -> None:
+        """Wait for the client or not; who keeps what is written does not."""
+        if self._kept is None:
+            super().setblocking(flag)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Write, or keep."""
+        if self._kept is None:
+            super().sendall(data, flags)
+        else:
+            self._kept.append(data)
+
+    def send_kept(self) -> bytes:
+        """Write what was kept, as far as it is taken now; returns the rest."""
+        kept, self._kept = b"".join(self._kept or ()), None
+        try:
+            return kept[self.send(kept) :]
+        except BlockingIOError:
+            return kept
+        except OSError:
+            return b""
+
+
 class Connection(TConn):  # type: ignore[misc]
     """A client's connection, which is left to the worker's main loop to be closed with grace."""
 
+    sock: ClientSocket
     ready: float
-    """When its last request was there for a thread."""
+    """When its last request was there to be answered."""
+    among: deque[Connection] | None = None
+    """Who it waits with, for a first request or for another; none while one is answered."""
+    watched = False
+    """Whether the poller looks out for what it sends."""
+    small = False
+    """Whether its request is there as a whole, and so small that the main loop answers it."""
+    gone = False
+    """Whether its client has closed it, and said nothing."""
     seen = 0
     """Bytes of it that were there at the last look."""
     probe = False
@@ -40,8 +88,10 @@ class Connection(TConn):  # type: ignore[misc]
     """Whether its head is larger than any that is taken."""
     left = MOST_BYTES_TO_DRAIN
 
-    def __init__(self, *arguments: Any, linger: Callable[[Self], None]) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self, cfg: Any, accepted: socket.socket, *addresses: Any, linger: Callable[[Self], None]
+    ) -> None:
+        super().__init__(cfg, ClientSocket(accepted), *addresses)
         self._linger = linger
 
     def has_request(self) -> bool:
@@ -60,7 +110,9 @@ class Connection(TConn):  # type: ignore[misc]
                 return False
         self.probe = there.startswith(PROBE)
         needed = _length_of_request(there)
+        self.small = 0 < needed <= min(len(there), LARGEST_AT_ONCE)
         ended = len(there) <= self.seen
+        self.gone = not there
         self.endless = len(there) >= LARGEST_LOOK and HEAD_END not in there
         if self.endless:
             self.seen = len(there)
@@ -89,11 +141,11 @@ class Connection(TConn):  # type: ignore[misc]
 
 
 def _length_of_request(there: bytes) -> int:
-    """How many bytes it needs: as declared, or one more where its head has not ended."""
+    """How many bytes it needs, or one more where its head has not ended; 0 if that is not told."""
     end = there.find(HEAD_END)
     if end < 0:
         return len(there) + 1
     lengths = DECLARED.findall(there, 0, end)
-    if len(lengths) != 1 or OTHERWISE.search(there, 0, end):
+    if len(lengths) > 1 or OTHERWISE.search(there, 0, end):
         return 0
-    return end + 4 + int(lengths[0])
+    return end + len(HEAD_END) + sum(map(int, lengths))

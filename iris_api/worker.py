@@ -1,6 +1,8 @@
 """Gunicorn's threaded worker, but no client keeps it from the others, and none is lost at its end.
 
-What Gunicorn 27's own worker does in each case, and how it was seen, is in `deploy/README.md`.
+What is small is answered by the main loop itself: to hand it to a thread costs more than most
+answers do (`benchmarks/README.md`). What Gunicorn 27's own worker does in each case, and how it was
+seen, is in `deploy/README.md`.
 """
 
 from __future__ import annotations
@@ -8,30 +10,42 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections import deque
+from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gunicorn.util
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from .connection import LARGEST_LOOK, MOST_SECONDS_TO_SEND, NOTHING_YET, Connection
 from .lines import STDOUT
 from .queueing import note_wait
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SECONDS_BETWEEN_SCANS = 0.5
+SECONDS_BETWEEN_LOOKS = 0.002
+"""For which the main loop answers before it looks what else has come."""
+MOST_SECONDS_AT_ONCE = 0.005
+"""What answers by the main loop may take, on the average of the last few: so long the interpreter
+leaves a thread alone."""
+LAST_FEW = 8
+WARY = 100
+"""Small requests that threads answer where it was more."""
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
-    """A worker whose main loop does all the waiting that Gunicorn's leaves to a thread.
+    """A worker whose main loop does all the waiting, and answers what is small.
 
-    A connection costs a thread only once its request is there, or the head of a large one, and
-    then no longer than `MOST_SECONDS_TO_SEND` for what the client has yet to send. When the worker
-    stops it takes what waits to be accepted, and from then on the kernel refuses what comes.
+    A connection costs a thread only for a request that is large or slow, once the head of it is
+    there, and then no longer than `MOST_SECONDS_TO_SEND` for what the client has yet to send. When
+    the worker stops it takes what waits to be accepted, and from then on the kernel refuses what
+    comes.
     """
 
     alive: bool
@@ -44,16 +58,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Have nothing at work yet."""
+        self._turns: deque[Connection] = deque()
+        self._wary = 0
+        self._average = 0.0
         self._at_work: dict[Connection, float] = {}
         self._refusing = False
         self._next_scan = self._next_notice = 0.0
-        self._for_probes = ThreadPoolExecutor(1)
-
-    def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Also write the log lines of the requests that were finished, many together under load."""
-        super().wait_for_and_dispatch_events(min(timeout, max(STDOUT.seconds_left(), 0.0)))
-        if STDOUT.seconds_left() <= 0:
-            STDOUT.flush()
 
     def notify(self) -> None:
         """Show that all is well, unless a thread is stuck: then let Gunicorn replace the worker.
@@ -104,57 +114,133 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         connection = Connection(
             self.cfg, client, address, listener.getsockname(), linger=self.linger
         )
+        connection.set_timeout()
         self.nr_conns += 1
-        self._wait_for(connection, self.on_pending_socket_readable)
+        self._watch(connection, self.look)
+        self._wait(connection, self.pending_conns)
         return True
 
-    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        """Have a request answered once it is there."""
+    def look(self, conn: Connection, _client: socket.socket) -> None:
+        """Have a request answered once it is there; one that only began waits with the new."""
+        if conn.among is None:  # It has been seen, and its turn will come.
+            return
         if conn.has_request():
-            super().on_pending_socket_readable(conn, client)
+            self._wait_no_more(conn)
+            if conn.gone:
+                self._close(conn)
+            else:
+                self.enqueue_req(conn)
         elif conn.endless:
             self._give_up(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head has no end.")
-
-    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        """The same on a connection that was kept alive; one that only began waits with the new."""
-        if conn.has_request():
-            super().on_client_socket_readable(conn, client)
-            return
-        self.poller.modify(
-            client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
-        )
-        self.keepalived_conns.remove(conn)
-        self.pending_conns.append(conn)
-
-    def finish_request(self, conn: Connection, fs: Any) -> None:
-        """Have what came along with the last request wait like any other until it is there."""
-        if not fs.cancelled() and fs.exception() is None and fs.result() and conn.held():
-            conn.sock.setblocking(False)
-            self._wait_for(conn, self.on_pending_socket_readable)
-            self.on_pending_socket_readable(conn, conn.sock)
-            return
-        super().finish_request(conn, fs)
+        elif conn.among is self.keepalived_conns:
+            self._wait_no_more(conn)
+            self._wait(conn, self.pending_conns)
 
     def enqueue_req(self, conn: Connection) -> None:
-        """Have a thread answer it; probes have one of their own, and pass the queue."""
+        """Have a request answered in its turn if it is small, else by a thread; probes first."""
         conn.ready = time.monotonic()
-        pool = self._for_probes if conn.probe else self.tpool
-        answered = pool.submit(self.handle, conn)
-        answered.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
+        if not conn.small:
+            self._submit(conn, self.handle)
+        elif conn.probe:
+            self._turns.appendleft(conn)
+        else:
+            self._turns.append(conn)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Also answer what is small, and write the log lines of that, many together under load."""
+        wait = 0.0 if self._turns else min(timeout, max(STDOUT.seconds_left(), 0.0))
+        super().wait_for_and_dispatch_events(wait)
+        if self._turns:
+            self._take_turns()
+        if STDOUT.seconds_left() <= 0:
+            STDOUT.flush()
+
+    def _take_turns(self) -> None:
+        """Answer for a while, then send the answers.
+
+        To send wakes a client, after which this processor is slow until it has warmed up again:
+        sent one by one, answers cost a fifth more.
+        """
+        until = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        answered = []
+        while self._turns and time.monotonic() < until:
+            conn = self._turns.popleft()
+            if self._wary and not conn.probe:
+                self._wary -= 1
+                self._submit(conn, self.handle)
+            else:
+                answered.append((conn, self._answer(conn)))
+        for conn, keep in answered:
+            rest = conn.sock.send_kept()
+            if rest:
+                self._submit(conn, self._send, rest, keep)
+            else:
+                self._finish(conn, keep)
+
+    def _answer(self, conn: Connection) -> Any:
+        """Answer a request here and now, waiting for nothing; where that is slow, have threads."""
+        began = time.monotonic()
+        note_wait(began - conn.ready)
+        conn.sock.keep()
+        keep = super().handle(conn)
+        self._average += (time.monotonic() - began - self._average) / LAST_FEW
+        if self._average > MOST_SECONDS_AT_ONCE:
+            self._wary, self._average = WARY, 0.0
+        return keep
+
+    def _submit(self, conn: Connection, work: Any, *arguments: Any) -> None:
+        """Have a thread do something for a connection, which until then sends to nobody."""
+        self._watch(conn, None)
+        done = self.tpool.submit(work, conn, *arguments)
+        done.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
 
     def handle(self, conn: Connection) -> Any:
         """Answer a request, on a thread that is known to be at it."""
-        began = self._at_work[conn] = time.monotonic()
-        note_wait(began - conn.ready)
-        try:
+        with self._known(conn) as began:
+            note_wait(began - conn.ready)
             return super().handle(conn)
+
+    def _send(self, conn: Connection, rest: bytes, keep: Any) -> Any:
+        """Send what a client did not take at once, on a thread; then go on as was meant."""
+        with self._known(conn):
+            conn.sock.setblocking(True)
+            conn.sock.sendall(rest)
+            return keep
+
+    @contextmanager
+    def _known(self, conn: Connection) -> Iterator[float]:
+        """Have it known since when a thread is at work for a connection."""
+        began = self._at_work[conn] = time.monotonic()
+        try:
+            yield began
         finally:
             del self._at_work[conn]
+
+    def finish_request(self, conn: Connection, fs: Any) -> None:
+        """Go on with a connection that a thread is done with."""
+        conn.sock.setblocking(False)
+        self._finish(conn, not fs.cancelled() and fs.exception() is None and fs.result())
+
+    def _finish(self, conn: Connection, keep: Any) -> None:
+        """Close a connection, or wait for another request, which may have come with the last."""
+        if not keep:
+            self._close(conn, graceful=True)
+            return
+        conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+        if not conn.watched:
+            self._watch(conn, self.look)
+        if conn.held():
+            self._wait(conn, self.pending_conns)
+            self.look(conn, conn.sock)
+        else:
+            self._wait(conn, self.keepalived_conns)
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Whether another request can follow: not after a body that is not there to its end."""
         try:
-            conn.sock.settimeout(0)
+            conn.sock.setblocking(False)
             return keepalive and conn.parser.finish_body(max_bytes=LARGEST_LOOK)
         except BlockingIOError:  # It is not all there, and nobody wants it.
             return False
@@ -171,50 +257,65 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         for connection in [each for each in self.pending_conns if each.timeout <= now]:
             self._give_up(connection, HTTPStatus.REQUEST_TIMEOUT, why)
 
-    def _give_up(self, connection: Connection, status: HTTPStatus, why: str) -> None:
+    def _give_up(self, conn: Connection, status: HTTPStatus, why: str) -> None:
         """Wait for a request no longer; who sent a part of it is told why."""
-        self._forget(connection)
-        began, connection.seen = connection.seen > 0, 0
+        self._wait_no_more(conn)
+        began, conn.seen = conn.seen > 0, 0
         if began:
             with suppress(OSError):
-                gunicorn.util.write_error(connection.sock, status, "", why)
-        connection.close(graceful=began)
-
-    def _forget(self, connection: Connection) -> None:
-        with suppress(KeyError, ValueError):
-            self.poller.unregister(connection.sock)
-        self.pending_conns.remove(connection)
-        self.nr_conns -= 1
+                gunicorn.util.write_error(conn.sock, status, "", why)
+        self._close(conn, graceful=began)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Stop at once, without the pool's lock, which this may have interrupted the taking of."""
         Worker.handle_quit(self, sig, frame)
 
-    def linger(self, connection: Connection) -> None:
+    def linger(self, conn: Connection) -> None:
         """Wait in the poller, and not in the main loop, for a client to close in its turn."""
         try:
-            connection.sock.shutdown(socket.SHUT_WR)
+            conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            connection.close()
+            conn.close()
             return
         self.nr_conns += 1
-        connection.sock.setblocking(False)
-        self._wait_for(connection, self._drain)
+        conn.sock.setblocking(False)
+        conn.set_timeout()
+        self._watch(conn, self._drain)
+        self._wait(conn, self.pending_conns)
 
-    def _wait_for(self, connection: Connection, then: Any) -> None:
-        connection.timeout = time.monotonic() + self.cfg.keepalive
-        self.poller.register(connection.sock, selectors.EVENT_READ, partial(then, connection))
-        self.pending_conns.append(connection)
-
-    def _drain(self, connection: Connection, client: socket.socket) -> None:
+    def _drain(self, conn: Connection, client: socket.socket) -> None:
         """Read what nobody wants until the client closes: a reset could overtake the answer."""
         with suppress(OSError):
             read = len(client.recv(65536))
-            connection.left -= read
-            if read and connection.left > 0:
+            conn.left -= read
+            if read and conn.left > 0:
                 return
-        self._forget(connection)
-        connection.close()
+        self._wait_no_more(conn)
+        self._close(conn)
+
+    def _close(self, conn: Connection, *, graceful: bool = False) -> None:
+        self._watch(conn, None)
+        self.nr_conns -= 1
+        conn.close(graceful=graceful)
+
+    def _wait(self, conn: Connection, among: deque[Connection]) -> None:
+        """Wait for a request among others that do, the first to be given up first."""
+        conn.among = among
+        among.append(conn)
+
+    def _wait_no_more(self, conn: Connection) -> None:
+        if conn.among is not None:
+            conn.among.remove(conn)
+            conn.among = None
+
+    def _watch(self, conn: Connection, then: Any) -> None:
+        """Have something done whenever a client sends something, or nothing any more."""
+        if conn.watched:
+            with suppress(KeyError, ValueError):
+                self.poller.unregister(conn.sock)
+        if then is not None:
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(then, conn))
+        conn.watched = then is not None
 
     def _cap_keepalive(self, deadline: float) -> None:
         """A worker that stops waits for silent clients no longer than for kept-alive ones."""

@@ -22,9 +22,10 @@ def ends() -> Iterator[tuple[socket.socket, Connection]]:
         socket.create_connection(listener.getsockname()) as client,
     ):
         accepted, address = listener.accept()
-        with accepted:
-            arguments = (SimpleNamespace(), accepted, address, listener.getsockname())
-            yield client, Connection(*arguments, linger=lambda _: None)
+        arguments = (SimpleNamespace(), accepted, address, listener.getsockname())
+        connection = Connection(*arguments, linger=lambda _: None)
+        yield client, connection
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,71 @@ def test_trouble_with_accepting_is_told_and_survived(
     assert not running.accept(Full())  # type: ignore[arg-type]
     assert not running.accept(Idle())  # type: ignore[arg-type]
     assert caplog.text.count("Too many open files") == 1
+
+
+def small(path: str = "/") -> bytes:
+    return HEAD.replace(b"/ ", path.encode() + b" ", 1) + b"Content-Length: 2\r\n\r\nab"
+
+
+def test_the_main_loop_answers_what_is_small_until_that_is_slow(running: Running) -> None:
+    """Then threads do for a while; probes, and what is large, have their ways all the same."""
+    answered = []
+
+    def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        answered.append((environ["PATH_INFO"], threading.current_thread() is running.thread))
+        if environ["PATH_INFO"] == "/slow":
+            time.sleep(worker.MOST_SECONDS_AT_ONCE * worker.LAST_FEW * 1.5)
+        return echo(environ, start_response)
+
+    running.wsgi = slow
+    with connect(running) as client:
+        for path in ("/a", "/slow", *["/b"] * worker.WARY, "/c"):
+            client.sendall(small(path))
+            assert answer(client) == b"200 ab"
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer(client) == b"200 "
+        client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000)
+        assert len(answer(client)) == 100_004
+    by_the_loop = {path for path, loop in answered if loop}
+    by_threads = {path for path, loop in answered if not loop}
+    assert by_the_loop == {"/a", "/slow", "/c", "/health"}
+    assert by_threads == {"/b", "/"}
+
+
+def test_an_answer_that_is_not_taken_keeps_nobody_waiting(running: Running) -> None:
+    """It is a thread's to send it on; and it comes whole, and then the next."""
+    size = 8_000_000
+
+    def large(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] != "/large":
+            return echo(environ, start_response)
+        start_response("200 OK", [("Content-Length", str(size))])
+        return [b"y" * size]
+
+    running.wsgi = large
+    with connect(running) as reader, connect(running) as other:
+        reader.sendall(small("/large") + small())
+        for _ in range(3):
+            other.sendall(small())
+            assert answer(other) == b"200 ab"
+        assert answer(reader) == b"200 " + b"y" * size
+        assert answer(reader) == b"200 ab"
+
+
+def test_who_left_before_the_answer_is_forgotten(running: Running) -> None:
+    """Whether the client closed before it was read, or its connection was reset."""
+    for last in (b"", small(), small() * 50):
+        with connect(running) as client:
+            client.sendall(small() + last)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    with connect(running) as client:
+        client.sendall(small())
+        assert answer(client) == b"200 ab"
+
+
+def test_many_requests_in_one_piece_are_answered_in_their_order(running: Running) -> None:
+    """However many a client sends before it reads."""
+    with connect(running) as client:
+        bodies = [b"%02d" % number for number in range(60)]
+        client.sendall(b"".join(small()[:-2] + body for body in bodies))
+        assert [answer(client)[4:] for _ in bodies] == bodies
