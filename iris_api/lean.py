@@ -6,9 +6,17 @@ has one possible outcome. `benchmarks/README.md` says what each is worth.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, appcontext_tearing_down, request_tearing_down
+from flask import (
+    Flask,
+    Response,
+    appcontext_tearing_down,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
@@ -16,8 +24,8 @@ from werkzeug.routing import MapAdapter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Request
-    from werkzeug.datastructures import Headers
 
 
 class NoSessions(SessionInterface):
@@ -30,10 +38,32 @@ class NoSessions(SessionInterface):
         return self.nothing
 
 
+class FixedPaths(MapAdapter):
+    """Finds a route that was found before, and takes no part of the path, without a search."""
+
+    found: dict[tuple[str, str], Any]
+
+    def match(self, *args: Any, **options: Any) -> Any:
+        """The rule for the request, and what it takes from the path."""
+        if args or options != {"return_rule": True}:
+            return super().match(*args, **options)
+        asked = (self.default_method, self.path_info)
+        known = self.found.get(asked)
+        if known is None:
+            known = super().match(return_rule=True)
+            if not known[0].arguments:
+                self.found[asked] = known
+        return known
+
+
 class LeanFlask(Flask):
     """A Flask of plain functions on fixed paths."""
 
     session_interface = NoSessions()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._found: dict[tuple[str, str], Any] = {}
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function as it is: none here is a coroutine."""
@@ -44,7 +74,7 @@ class LeanFlask(Flask):
         if request is None:
             return None
         environ = request.environ
-        return MapAdapter(
+        adapter = FixedPaths(
             self.url_map,
             server_name="",
             script_name="/",
@@ -53,6 +83,18 @@ class LeanFlask(Flask):
             path_info=request.path,
             default_method=environ["REQUEST_METHOD"],
         )
+        adapter.found = self._found
+        return adapter
+
+    def full_dispatch_request(self) -> Response:
+        """Answer a request, and signal nothing where nobody listens."""
+        if request_started.receivers or request_finished.receivers:
+            return super().full_dispatch_request()
+        try:
+            answer = self.preprocess_request() or self.dispatch_request()
+        except Exception as error:  # noqa: BLE001  # It may have a handler, as in Flask's own.
+            answer = self.handle_user_exception(error)
+        return self.process_response(self.make_response(answer))
 
     def preprocess_request(self) -> Any:
         """Call what the app does before a request, where no blueprint adds to that."""
@@ -65,7 +107,7 @@ class LeanFlask(Flask):
 
     def process_response(self, response: Response) -> Response:
         """Call what the app does after a request, where its blueprint does not add to that."""
-        context: Any = request_ctx
+        context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
         if (
             context._after_request_functions
             or context.request.blueprint in self.after_request_funcs
@@ -89,10 +131,14 @@ class LeanFlask(Flask):
 class BytesResponse(Response):
     """A whole body of bytes, with all its headers there from the start."""
 
+    response: list[bytes]
+
     def __init__(self, body: bytes, status: int, content_type: str) -> None:
         super().__init__([body], status, content_type=content_type)
         self.headers.add("Content-Length", str(len(body)))
 
-    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:  # noqa: ARG002
-        """The headers as they are: there is no location to complete and no length to count."""
-        return self.headers
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Answer with what is there: no location is to be completed, and nothing to be closed."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        bare = environ["REQUEST_METHOD"] == "HEAD" or self.status_code == HTTPStatus.NOT_MODIFIED
+        return [] if bare else self.response
