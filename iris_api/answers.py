@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -46,38 +45,69 @@ class BatchPrediction(TypedDict):
     model_version: str
 
 
-@dataclass(eq=False)
 class Outcome:
-    """A request's rows and what became of them, as it is answered, counted and logged."""
+    """A request's rows and what became of them, as it is answered, counted and logged.
 
-    rows: NDArray[np.floating[Any]]
-    """As the estimator saw them, shape (rows, features)."""
-    labels: NDArray[np.intp]
-    """Index of each row's class, shape (rows,)."""
-    probabilities: NDArray[np.float64]
-    """As they are answered, shape (rows, classes)."""
-    classes: tuple[str, ...]
-    """Names of the classes, in the order of the labels' indices."""
-    model_version: str
+    What is asked of one row is worked out of one row: a small array costs more than its numbers.
+
+    Args:
+        rows: As the estimator saw them, shape (rows, features).
+        given: Probabilities as the estimator gave them, shape (rows, classes).
+        classes: The classes' names, in the columns' order.
+        model_version: Version of the bundle that predicted them.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.floating[Any]],
+        given: NDArray[np.floating[Any]],
+        classes: tuple[str, ...],
+        model_version: str,
+    ) -> None:
+        self.rows = rows
+        self._given = given
+        self.classes = classes
+        self.model_version = model_version
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def labels(self) -> NDArray[np.intp]:
+        """Index of each row's likeliest class: of equals the first, as in scikit-learn."""
+        labels: NDArray[np.intp] = self._given.argmax(axis=1)
+        return labels
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """As they are answered, shape (rows, classes)."""
+        return self._given.astype(np.float64).round(DECIMALS)
+
+    @cached_property
+    def first_label(self) -> int:
+        """The first of `labels`."""
+        row: list[float] = self._given[0].tolist()
+        return row.index(max(row))
 
     @cached_property
     def first(self) -> Prediction:
-        """The answer to the first row."""
-        label, row = self.labels.item(0), self.probabilities[0].tolist()
+        """The answer to the first row, rounded as NumPy does it."""
+        steps = 10**DECIMALS
+        row = [round(given * steps) / steps for given in self._given[0].tolist()]
         return {
-            "prediction": self.classes[label],
-            "confidence": row[label],
+            "prediction": self.classes[self.first_label],
+            "confidence": row[self.first_label],
             "probabilities": dict(zip(self.classes, row)),
         }
 
     @cached_property
     def confidences(self) -> NDArray[np.float64]:
         """Probability of each row's class, shape (rows,)."""
-        return self.probabilities[np.arange(len(self.labels)), self.labels]
+        return self.probabilities[np.arange(len(self)), self.labels]
 
     def mean_confidence(self) -> float:
         """Mean of them, to four decimals."""
-        if len(self.labels) == 1:
+        if len(self) == 1:
             return self.first["confidence"]
         return round(float(self.confidences.mean()), DECIMALS)
 
@@ -86,24 +116,6 @@ class Outcome:
         """Rows of each class."""
         counts: list[int] = np.bincount(self.labels, minlength=len(self.classes)).tolist()
         return counts
-
-
-def outcome(
-    rows: NDArray[np.floating[Any]],
-    probabilities: NDArray[np.floating[Any]],
-    classes: tuple[str, ...],
-    model_version: str,
-) -> Outcome:
-    """Name the likeliest class of each row; the first of equals wins, as in scikit-learn.
-
-    Args:
-        rows: Shape (rows, features).
-        probabilities: Shape (rows, classes).
-        classes: The classes' names, in the columns' order.
-        model_version: Version of the bundle that predicted them.
-    """
-    rounded = probabilities.astype(np.float64).round(DECIMALS)
-    return Outcome(rows, _likeliest(probabilities), rounded, classes, model_version)
 
 
 def single(found: Outcome, given: dict[str, float]) -> bytes:
@@ -126,7 +138,7 @@ def batch(found: Outcome) -> bytes:
     heads = np.array([b'{"prediction":%b,"confidence":' % name for name in names], object)
     before = [b',"probabilities":{', *[b","] * (len(names) - 1)]
     pieces: list[bytes] = []
-    for start in range(0, len(found.labels), ROWS_AT_ONCE):
+    for start in range(0, len(found), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         figures = np.rint(found.probabilities[part] * 10**DECIMALS).astype(np.intp)
         labels = found.labels[part]
@@ -142,13 +154,3 @@ def batch(found: Outcome) -> bytes:
         len(pieces),
         orjson.dumps(found.model_version),
     )
-
-
-def _likeliest(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
-    """Index of the first of the largest in each row."""
-    if len(probabilities) > 1:
-        labels: NDArray[np.intp] = probabilities.argmax(axis=1)
-        return labels
-    # NumPy lets go of the interpreter for it, which wakes a thread that then waits all the same.
-    row = probabilities[0].tolist()
-    return np.array([row.index(max(row))])

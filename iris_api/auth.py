@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from flask_httpauth import HTTPTokenAuth
@@ -31,9 +30,6 @@ class HeaderAuth(HTTPTokenAuth):  # type: ignore[misc]
         """The key, without Werkzeug's way through all headers."""
         return Authorization("Bearer", token=current().request.environ["HTTP_X_API_KEY"])
 
-    def get_auth_password(self, auth: Authorization) -> None:
-        """None: a token has none."""
-
     def ensure_sync(self, f: Callable[..., object]) -> Callable[..., object]:
         """The function as it is, as in `lean`."""
         return f
@@ -49,8 +45,9 @@ def init_app(app: Flask) -> None:
         exchange.caller, exchange.wrong_key = name, bool(key) and name is None
         return name
 
-    by_header = _guard(HeaderAuth(), name_of_caller)
-    by_bearer = _guard(HTTPTokenAuth(scheme="Bearer"), name_of_caller)
+    by_header, by_bearer = HeaderAuth(), HTTPTokenAuth(scheme="Bearer")
+    for scheme in (by_header, by_bearer):
+        scheme.verify_token(name_of_caller)
 
     @app.before_request
     def require_key() -> None:
@@ -58,11 +55,14 @@ def init_app(app: Flask) -> None:
         if request.endpoint is None or is_public(app, request.endpoint):
             return  # What is not there is 404 for anyone.
         if "HTTP_X_API_KEY" in request.environ:
-            by_header()
+            scheme = by_header
         elif request.environ.get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ":
-            by_bearer()
+            scheme = by_bearer
         else:  # Werkzeug would decode other schemes, and raise where it can't.
-            _refuse(HTTPStatus.UNAUTHORIZED)
+            raise NotAuthenticatedError(HOW)
+        # Not by its decorator, which is made for views: it asks for passwords, roles and methods.
+        if scheme.authenticate(scheme.get_auth(), None) is None:
+            _refuse()
 
 
 def public(view: View) -> View:
@@ -76,17 +76,7 @@ def is_public(app: Flask, endpoint: str) -> bool:
     return getattr(app.view_functions[endpoint], "public", False)
 
 
-def _guard(
-    scheme: HTTPTokenAuth, name_of_caller: Callable[[str], str | None]
-) -> Callable[[], None]:
-    """Returns for a valid key and raises for any other. Made once, not for each request."""
-    scheme.verify_token(name_of_caller)
-    scheme.error_handler(_refuse)
-    guard: Callable[[], None] = scheme.login_required(lambda: None)
-    return guard
-
-
-def _refuse(_status: int) -> NoReturn:
+def _refuse() -> NoReturn:
     if current().wrong_key:
         raise WrongKeyError(f"This API key is nobody's: it may have been revoked. {HOW}")
     raise NotAuthenticatedError(HOW)

@@ -171,20 +171,30 @@ class Instruments:
         """A request came in."""
         CELLS.add([(self._in_flight, 1.0)])
 
+    def of_caller(self, name: str) -> Addition:
+        """What a request with the key of this name adds."""
+        return self._caller(name), 1.0
+
     def end(
-        self, route: str | None, status: int, *, seconds: float, waited: float, caller: str | None
+        self,
+        route: str | None,
+        status: int,
+        *,
+        seconds: float,
+        waited: float,
+        also: Iterable[Addition] = (),
     ) -> None:
         """And it is answered. `route` is a rule of the URL map, or None where none matched."""
         requests, duration = self._answered(route or UNMATCHED, status)
-        added = [
-            (self._in_flight, -1.0),
-            (requests, 1.0),
-            *duration.of(seconds),
-            *self.queue.of(waited),
-        ]
-        if caller is not None:
-            added.append((self._caller(caller), 1.0))
-        CELLS.add(added)
+        CELLS.add(
+            [
+                (self._in_flight, -1.0),
+                (requests, 1.0),
+                *duration.of(seconds),
+                *self.queue.of(waited),
+                *also,
+            ]
+        )
 
     def unreadable(self, status: int) -> None:
         """Gunicorn answered a request that it could not read."""

@@ -6,6 +6,8 @@ import hashlib
 import logging
 import os
 import re
+import time
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,26 @@ class GunicornLogger(Logger):  # type: ignore[misc]
             super().warning(msg, *args, **kwargs)
 
 
+class RequestRecord(logging.LogRecord):
+    """A request's record, whose fields are worked out when its line is made, with many others."""
+
+    ALIKE = vars(logging.makeLogRecord({"name": __name__, "pathname": __file__}))
+    """What any formatter may ask for, and is the same in all of them."""
+    del ALIKE["msg"]
+
+    def __init__(self, level: int, said: Callable[[], dict[str, Any]]) -> None:
+        name, now, process = logging.getLevelName(level), time.time(), os.getpid()
+        vars(self).update(
+            self.ALIKE, levelno=level, levelname=name, created=now, process=process, said=said
+        )
+
+    @cached_property
+    def msg(self) -> dict[str, Any]:  # type: ignore[override]
+        """What there is to say of the request."""
+        said: dict[str, Any] = vars(self)["said"]()
+        return said
+
+
 def init_app(app: Flask) -> None:
     """Log from the level that is set, and log each request when it is answered."""
     service: Service = app.extensions["iris_api"]
@@ -60,16 +82,20 @@ def init_app(app: Flask) -> None:
     # Inputs are few and plain: without a key of this run their digests could be searched for.
     digest_key = os.urandom(32)
 
+    def said(
+        exchange: Exchange, status: int, seconds: float, outcome: Outcome | None
+    ) -> dict[str, Any]:
+        line = _line(exchange, status, seconds, proxies)
+        return line if outcome is None else line | _prediction(outcome, digest_key)
+
     @app.after_request
     def log_request(response: Response) -> Response:
         exchange, status = current(), response.status_code
         level = _level(app, exchange, status)
         if logger.isEnabledFor(level):
-            line = _line(exchange, status, proxies)
-            if exchange.outcome is not None:
-                line |= _prediction(exchange.outcome, digest_key)
             # Not by `logger.log`, which walks the stack for where it was called.
-            logger.handle(logger.makeRecord(__name__, level, __file__, 0, line, (), None))
+            told = exchange, status, exchange.seconds, exchange.outcome
+            logger.handle(RequestRecord(level, partial(said, *told)))
         return response
 
 
@@ -87,7 +113,9 @@ def _level(app: Flask, exchange: Exchange, status: int) -> int:
     return logging.DEBUG if good and getattr(view, "quiet", False) else logging.INFO
 
 
-def _line(exchange: Exchange, status: int, proxies: TrustedProxies) -> dict[str, Any]:
+def _line(
+    exchange: Exchange, status: int, seconds: float, proxies: TrustedProxies
+) -> dict[str, Any]:
     environ = exchange.request.environ
     line = {
         "event": "request",
@@ -96,7 +124,7 @@ def _line(exchange: Exchange, status: int, proxies: TrustedProxies) -> dict[str,
         "route": exchange.route,
         "status": status,
         "queue_ms": round(exchange.waited * 1000, 3),
-        "duration_ms": round(exchange.seconds * 1000, 3),
+        "duration_ms": round(seconds * 1000, 3),
         "key": exchange.caller,
         "client": proxies.client(environ),
     }
@@ -113,11 +141,11 @@ def _prediction(outcome: Outcome, digest_key: bytes) -> dict[str, Any]:
     digest = hashlib.blake2b(outcome.rows.tobytes(), digest_size=8, key=digest_key)
     said = {
         "model_version": outcome.model_version,
-        "rows": len(outcome.labels),
+        "rows": len(outcome),
         "inputs_digest": digest.hexdigest(),
         "confidence": outcome.mean_confidence(),
     }
-    if len(outcome.labels) == 1:
+    if len(outcome) == 1:
         said["label"] = outcome.first["prediction"]
     elif len(outcome.classes) <= LABELS:
         said["labels"] = dict(zip(outcome.classes, outcome.class_counts, strict=True))

@@ -29,16 +29,18 @@ def init_app(app: Flask) -> None:
         exchange = current()
         if exchange.counted:  # Flask asks again where something failed after this.
             return response
+        tally, exchange.tally = exchange.tally, None  # What fails now is a 500 the next time.
+        also = tally.of(exchange.outcome) if tally and exchange.outcome is not None else []
+        if exchange.caller is not None:
+            also.append(instruments.of_caller(exchange.caller))
         exchange.counted = True
         instruments.end(
             exchange.route,
             response.status_code,
             seconds=exchange.seconds,
             waited=exchange.waited,
-            caller=exchange.caller,
+            also=also,
         )
-        if exchange.outcome is not None and exchange.tally is not None:
-            exchange.tally.add(exchange.outcome)
-        elif exchange.refused is not None:
+        if exchange.refused is not None:
             instruments.refuse(exchange.refused)
         return response

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .answers import batch, outcome, single
+from .answers import Outcome, batch, single
 from .bundle import Bundle
 from .inference import load_predictor
 from .schemas import RequestSchema
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .answers import Outcome
     from .inference import Predictor
     from .manifest import Manifest
     from .schemas import Row
@@ -66,7 +65,7 @@ class Model:
     def outcome(self, rows: NDArray[np.floating[Any]]) -> Outcome:
         """Predict an array of shape (rows, features)."""
         classes = self.manifest.contract.classes
-        return outcome(rows, self.probabilities(rows), classes, self.version)
+        return Outcome(rows, self.probabilities(rows), classes, self.version)
 
     def probabilities(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Probabilities of shape (rows, classes) for rows of shape (rows, features).

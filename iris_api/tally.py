@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily
 
-from .cells import CELLS
 from .drift import Counts, critical_values
 
 if TYPE_CHECKING:
@@ -52,11 +51,11 @@ class Tally:
         self.facts = _facts(manifest)
         """What a scraper wants to know beside the counts: the model and its reference."""
 
-    def add(self, outcome: Outcome) -> None:
-        """Count a request's predictions."""
-        rows = len(outcome.labels)
+    def of(self, outcome: Outcome) -> list[Addition]:
+        """What a request's predictions add."""
+        rows = len(outcome)
         of_the_rows = self._of_one(outcome) if rows == 1 else self._of_batch(outcome)
-        CELLS.add([*self._instruments.rows.of(rows), *of_the_rows])
+        return [*self._instruments.rows.of(rows), *of_the_rows]
 
     def live(self) -> Counts:
         """All that was counted of this version, by every worker of the server."""
@@ -65,7 +64,7 @@ class Tally:
     def _of_one(self, outcome: Outcome) -> list[Addition]:
         values = outcome.rows[0].tolist()
         return [
-            (self._classes[outcome.labels.item()], 1.0),
+            (self._classes[outcome.first_label], 1.0),
             *self._confidence.of(outcome.first["confidence"]),
             *[
                 (bins[bisect_right(limits, value)], 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from iris_api.answers import ROWS_AT_ONCE, Outcome, batch, outcome, single
+from iris_api.answers import ROWS_AT_ONCE, Outcome, batch, single
 
 RNG = np.random.default_rng(3)
 
@@ -15,7 +15,7 @@ def test_the_first_of_equal_probabilities_is_the_label() -> None:
     """As in scikit-learn; and figures are rounded to four places, as doubles."""
     rows = np.zeros((2, 1))
     given = np.array([[0.5, 0.5], [0.33333, 0.66667]])
-    found = outcome(rows, given, ("a", "b"), "v1")
+    found = Outcome(rows, given, ("a", "b"), "v1")
     assert json.loads(batch(found)) == {
         "predictions": [
             {"prediction": "a", "confidence": 0.5, "probabilities": {"a": 0.5, "b": 0.5}},
@@ -32,8 +32,8 @@ def test_the_first_of_equal_probabilities_is_the_label() -> None:
 def rows_of(found: Outcome) -> list[Outcome]:
     """Each row for itself."""
     return [
-        outcome(found.rows[n : n + 1], found.probabilities[n : n + 1], found.classes, "v")
-        for n in range(len(found.labels))
+        Outcome(found.rows[n : n + 1], found.probabilities[n : n + 1], found.classes, "v")
+        for n in range(len(found))
     ]
 
 
@@ -45,7 +45,7 @@ def test_a_batch_says_what_its_rows_say(rows: int, classes: tuple[str, ...], dty
     given = RNG.dirichlet([0.3] * len(classes), rows)
     given[::7] = 1 / len(classes)
     given[::5] = np.eye(len(classes))[0]
-    found = outcome(np.zeros((rows, 1)), given.astype(dtype), classes, "v")
+    found = Outcome(np.zeros((rows, 1)), given.astype(dtype), classes, "v")
     answers = [orjson.loads(single(row, {"x": 0.0})) for row in rows_of(found)]
     for answer in answers:
         assert answer.pop("input") == {"x": 0.0}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iris_api import cli, create_app
+from iris_api.cells import CELLS
 from iris_api.instruments import Instruments
 from iris_api.keys import digest_of
 from iris_api.model import Model
@@ -80,7 +81,7 @@ def count_flowers(path: Path, trained: Path, done: Any) -> None:
     CounterDirectory(path).install()
     model = Model.load(trained, max_rows=1000)
     tally = Tally(Instruments(installed()), model)
-    tally.add(model.answer(json.dumps([FLOWER] * 300).encode())[1])
+    CELLS.add(tally.of(model.answer(json.dumps([FLOWER] * 300).encode())[1]))
     done.send("counted")
     time.sleep(60)
 
@@ -96,6 +97,7 @@ def test_drift_is_told_from_a_servers_counters(
     reading, writing = FORK.Pipe(duplex=False)
     child = FORK.Process(target=count_flowers, args=(tmp_path / "counters", trained, writing))
     child.start()
+    assert reading.poll(60)
     assert reading.recv() == "counted"
     told = app.test_cli_runner().invoke(args=["drift"])
     child.kill()

@@ -118,7 +118,7 @@ def test_a_failure_while_counting_counts_a_request_once(
     counting: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And leaves nothing in flight."""
-    monkeypatch.setattr(Tally, "add", lambda *_: 1 / 0)
+    monkeypatch.setattr(Tally, "of", lambda *_: 1 / 0)
     assert counting.post("/v1/predict", json=FLOWER).status_code == 500
     monkeypatch.undo()
     found = scrape(counting)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from iris_api.cells import CELLS
 from iris_api.instruments import Instruments
 from iris_api.model import Model
 from iris_api.tally import Tally, live_counts
@@ -53,8 +54,8 @@ def test_one_by_one_and_in_a_batch_the_same_is_counted(model: Model) -> None:
     singly, at_once = Instruments(), Instruments()
     one, other = Tally(singly, model), Tally(at_once, model)
     for row in given:
-        one.add(model.answer(json.dumps(row).encode())[1])
-    other.add(model.answer(json.dumps(given).encode())[1])
+        CELLS.add(one.of(model.answer(json.dumps(row).encode())[1]))
+    CELLS.add(other.of(model.answer(json.dumps(given).encode())[1]))
     assert one.live() == other.live()
     seen = rows.astype(model.predictor.dtype)
     for column, (histogram, counts) in enumerate(zip(histograms, one.live().features, strict=True)):
@@ -72,8 +73,8 @@ def test_a_value_on_an_edge_is_in_the_bin_above_it(model: Model) -> None:
     instruments = Instruments()
     tally = Tally(instruments, model)
     edges = np.array([histogram.edges[1] for histogram in model.manifest.reference.features])
-    tally.add(model.answer(json.dumps(bodies(model, edges[None])[0]).encode())[1])
-    tally.add(model.answer(json.dumps(bodies(model, edges[None])).encode())[1])
+    CELLS.add(tally.of(model.answer(json.dumps(bodies(model, edges[None])[0]).encode())[1]))
+    CELLS.add(tally.of(model.answer(json.dumps(bodies(model, edges[None])).encode())[1]))
     assert [counts.index(2) for counts in tally.live().features] == [2, 2, 2, 2]
 
 
@@ -81,7 +82,7 @@ def test_only_the_version_itself_is_counted(model: Model) -> None:
     """Another version's bins are others."""
     instruments = Instruments()
     tally = Tally(instruments, model)
-    tally.add(model.answer(json.dumps(bodies(model, np.ones((3, 4)))).encode())[1])
+    CELLS.add(tally.of(model.answer(json.dumps(bodies(model, np.ones((3, 4)))).encode())[1]))
     other = model.manifest.model_copy(update={"version": "other"})
     assert sum(live_counts(instruments.collect(), model.manifest).classes) == 3
     assert sum(live_counts(instruments.collect(), other).classes) == 0
