@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ from .conftest import FLOWER, Key
 if TYPE_CHECKING:
     from flask import Flask
 
-ONE_ROW = 540
-"""Functions that a request of one row may call, in Python and C. Measured: 508 on Python 3.11, of
-which pytest's own log handlers are 82."""
+ONE_ROW = 400
+"""Functions that a request of one row may call, in Python and C. Measured: 383 on Python 3.11; an
+empty view in a plain Flask calls 330."""
 THOUSAND_ROWS_MORE = 50
 """And that a thousand further rows may add. Measured: 7, for each thousand that is answered; no
 function is called per row."""
@@ -53,8 +54,11 @@ def calls(app: Flask, key: Key, body: Any) -> int:
     return count
 
 
-def test_a_request_stays_within_its_budget(app: Flask, key: Key) -> None:
-    """Key, validation, prediction, request id and answer of one row."""
+def test_a_request_stays_within_its_budget(
+    app: Flask, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key, validation, prediction, request id, metrics, log line and answer of one row."""
+    monkeypatch.setattr(logging.getLogger("iris_api"), "propagate", False)  # To pytest's handlers.
     assert calls(app, key, FLOWER) <= ONE_ROW
 
 
