@@ -33,8 +33,9 @@ lock: $(VENV)/.dev  ## Resolve the locks anew from pyproject.toml
 	        --custom-compile-command 'make lock' -o $$file || exit 1; \
 	done
 
-bench: $(VENV)/.bench model/manifest.json  ## Measure against the floor, tutorials and a rival (needs wrk and nginx)
-	@command -v wrk nginx >/dev/null || { echo "apt-get install wrk nginx, then again"; exit 1; }
+bench: $(VENV)/.bench model/manifest.json  ## Measure against the floor, tutorials and a rival (with Debian's wrk and nginx)
+	@for each in wrk nginx; do command -v $$each >/dev/null || apt-get install -qqy $$each \
+	    || { echo "make bench needs $$each: install it as root, then again"; exit 1; }; done
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 image:  ## Build the image iris-api, labelled with its commit

@@ -1,6 +1,7 @@
 """Which Gunicorn worker, and how many threads: `python -m benchmarks.workers`.
 
-The service, an empty Flask view and the bare floor under each kind of worker, taking turns.
+The service, an empty Flask view and the bare floor under each kind of worker, taking turns; the
+service with batches, too, which our worker leaves to its threads.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from .contenders import ROOT, on_our_gunicorn, ours
 from .load import Sample, Scenario, run
 
 KINDS = (
-    "--worker-class sync --threads 1",
+    "--threads 4",
     "--threads 1",
     "--threads 2",
-    "--threads 4",
     "--threads 8",
+    "--worker-class gthread --threads 4",
+    "--worker-class sync --threads 1",
 )
+"""The first four are our own worker."""
+SCENARIOS = (Scenario(1, 8), Scenario(1, 64), Scenario(1, 64, keep_alive=False), Scenario(1_000, 8))
 
 
 @click.command()
@@ -30,7 +34,7 @@ KINDS = (
 def workers(rounds: int) -> None:
     """Print a table of CPU, rate and latency by kind of worker."""
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
-        body = bodies(Path(work))[1]
+        files = bodies(Path(work))
         servers = []
         for kind in KINDS:
             for server in (
@@ -41,26 +45,27 @@ def workers(rounds: int) -> None:
                 server.environment["GUNICORN_CMD_ARGS"] = kind
                 server.start()
                 servers.append((kind, server))
-        samples: dict[tuple[int, str, str], list[Sample]] = defaultdict(list)
+        samples: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
         try:
             for _ in range(rounds):
-                for connections in (8, 64):
+                for scenario in SCENARIOS:
                     for kind, server in servers:
-                        taken = run(server, Scenario(1, connections), body, seconds=1)
-                        samples[connections, kind, server.name].append(taken)
+                        if scenario.rows > 1 and server.name != "ours":
+                            continue
+                        taken = run(server, scenario, files[scenario.rows], seconds=1)
+                        samples[scenario.label, kind, server.name].append(taken)
         finally:
             for _, server in servers:
                 server.stop()
-    click.echo("| connections | worker | server | CPU, µs | requests/s | p50, ms | p99, ms |")
-    click.echo("|---:|---|---|---:|---:|---:|---:|")
-    for connections, kind, name in sorted(samples):
-        runs = samples[connections, kind, name]
+    click.echo("| load | worker | server | CPU, µs | requests/s | p50, ms | p99, ms |")
+    click.echo("|---|---|---|---:|---:|---:|---:|")
+    for (load, kind, name), runs in samples.items():
         cpu = statistics.median(sample.cpu_us for sample in runs)
         rate = statistics.median(sample.per_second for sample in runs)
         p50 = statistics.median(sample.p50 for sample in runs) / 1000
         p99 = statistics.median(sample.p99 for sample in runs) / 1000
         figures = f"{cpu:.0f} | {rate:,.0f} | {p50:.2f} | {p99:.2f}"
-        click.echo(f"| {connections} | `{kind}` | {name} | {figures} |")
+        click.echo(f"| {load} | `{kind}` | {name} | {figures} |")
 
 
 if __name__ == "__main__":
