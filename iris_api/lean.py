@@ -94,7 +94,9 @@ class LeanFlask(Flask):
             answer = self.preprocess_request() or self.dispatch_request()
         except Exception as error:  # noqa: BLE001  # It may have a handler, as in Flask's own.
             answer = self.handle_user_exception(error)
-        return self.process_response(self.make_response(answer))
+        if not isinstance(answer, BytesResponse):
+            answer = self.make_response(answer)
+        return self.process_response(answer)
 
     def preprocess_request(self) -> Any:
         """Call what the app does before a request, where no blueprint adds to that."""
