@@ -171,10 +171,24 @@ def _wanted(table: Table, features: Sequence[str], answers: Sequence[str]) -> li
     names = table.names
     told = [f"no column {name}" for name in features if name not in names]
     told += [f"more than one column {name}" for name in features if names.count(name) > 1]
-    told += [f"a column {name}, which is to be added" for name in answers if name in names]
     if told:
-        raise table.error(f"the header has {', '.join(told)}: it has to name each feature once")
+        other = "" if set(features) & set(names) else _separator(table.header)
+        mend = other or "it has to name each feature once"
+        raise table.error(f"the header has {', '.join(told)}: {mend}")
+    taken = [name for name in answers if name in names]
+    if taken:
+        columns, them = ("column", "it") if len(taken) == 1 else ("columns", "them")
+        columns = f"{columns} {', '.join(taken)}"
+        raise table.error(f"the header has {columns}, which the answers are to have: rename {them}")
     return [names.index(name) for name in features]
+
+
+def _separator(header: bytes) -> str:
+    """What to do about a header that seems to have something else between its names than commas."""
+    for mark, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if mark in header:
+            return f"there are {name} in it, but cells have to be separated by commas"
+    return ""
 
 
 def _bounds(feature: FeatureSpec) -> tuple[float, float]:

@@ -134,7 +134,7 @@ def test_all_that_is_wrong_with_a_row_is_told_at_once(model: Model) -> None:
         ],
         ["3", "2 cells where the header has 5"],
         ["4", f"petal_width: {missing}"],
-        ["5", "quotes: ',' expected after '\"'"],
+        ["5", "a cell goes on after its closing quote: a quote within a cell is written twice"],
     ]
     assert list(csv.reader(io.StringIO(rejects)))[-1][2:] == ['1,1,1,1,"x"y']
 
@@ -142,10 +142,13 @@ def test_all_that_is_wrong_with_a_row_is_told_at_once(model: Model) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([*NAMES[1:], "x"], "no column sepal_length"),
-        ([*NAMES, "petal_width"], "more than one column petal_width"),
-        ([*NAMES, "confidence"], "a column confidence, which is to be added"),
-        ([";".join(NAMES)], "no column sepal_length, no column sepal_width"),
+        ([*NAMES[1:], "x"], "no column sepal_length: it has to name each feature once"),
+        ([*NAMES, "petal_width"], "more than one column petal_width: it has to name each"),
+        ([*NAMES, "confidence"], "has column confidence, which the answers are to have: rename it"),
+        ([*NAMES, "confidence", "prediction"], "columns prediction, confidence, .* rename them"),
+        ([";".join(NAMES)], "no column sepal_length, .* there are semicolons in it, but cells"),
+        (["\t".join(NAMES)], "no column sepal_length, .* there are tabs in it, but cells have to"),
+        ([*NAMES[1:], "x;y"], "no column sepal_length: it has to name each feature once"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(
