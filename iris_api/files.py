@@ -93,15 +93,24 @@ class PartFile:
         self._file.truncate(size)
         self._file.seek(size)
 
+    @property
+    def replaces(self) -> bool:
+        """Whether a file is in its place."""
+        return self.path.exists()
+
+    @property
+    def size(self) -> int:
+        """How many bytes were written."""
+        return self._file.tell()
+
     def write(self, content: bytes) -> None:
         """Write on."""
         self._file.write(content)
 
-    def sync(self) -> int:
-        """See that all is on the disk; returns how many bytes that is."""
+    def sync(self) -> None:
+        """See that all is on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        return self._file.tell()
 
     def publish(self) -> None:
         """Put the file in its place."""
@@ -111,11 +120,6 @@ class PartFile:
     def discard(self) -> None:
         """Remove what was written aside."""
         self.aside.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Have no such file at all: what an earlier process left in its place goes, too."""
-        self.path.unlink(missing_ok=True)
-        self.discard()
 
     def close(self) -> None:
         """Let others have it, unless it is empty; what could not be written is lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
 import time
@@ -23,10 +24,13 @@ from .scoring import Scorer, score_all
 from .table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from flask import Flask
+
+    from .resuming import Reached
+    from .scoring import Scored
 
 STREAM = Path("-")
 SOME_REJECTED, INTERRUPTED = 3, 130
@@ -45,7 +49,7 @@ def init_app(app: Flask) -> None:
     "--rejects",
     type=FILE,
     help="File for rows that break the contract, with line and reasons. "
-    "Left out: OUT.rejects.csv, or standard error if OUT is -.",
+    "Left out: OUT.rejects.csv, or standard error if OUT is -; all else there begins with a #.",
 )
 @with_appcontext
 @click.pass_context
@@ -54,10 +58,11 @@ def score(ctx: click.Context, source: Path, output: Path, rejects: Path | None) 
 
     Columns may come in any order, and others than the model's are carried through. A - is standard
     input or output. OUT appears when it is whole; the same command again goes on with a run that
-    was stopped.
+    was stopped. Without rejects no file is made for them, and one that is there is left with its
+    header alone.
 
     The exit status is 0 if all rows were scored, 3 if some were rejected, 1 if there is no OUT for
-    another reason, 130 after Ctrl-C.
+    another reason, 130 after Ctrl-C, SIGTERM or SIGHUP.
     """
     settings = current_app.extensions["iris_api"].settings
     if rejects is None:
@@ -73,41 +78,53 @@ def score(ctx: click.Context, source: Path, output: Path, rejects: Path | None) 
         if given and output != STREAM:
             job = Job.of(source, given, scorer.header, model.version, rejects)
         with _run(output, rejects, job) as run:
+            _begin(run, scorer, table, rejects)
             # One more than processors: one of them waits for the interpreter.
-            _score(run, scorer, table, given and given.st_size, threads=settings.workers + 1)
+            made = score_all(scorer, table.chunks(scorer.wanted), threads=settings.workers + 1)
+            _add_all(run, made, given, hidden=rejects == STREAM)
             if given and _state(os.fstat(file.fileno())) != _state(given):
                 raise TableError(f"{source} was changed while it was read: start again")
             run.finish()
-    seen = "above" if rejects == STREAM else f"see {rejects}"
-    told = f", {run.rejected:,} rejected ({seen})" if run.rejected else ""
-    click.echo(f"{run.rows:,} rows scored{told}", err=True)
-    ctx.exit(SOME_REJECTED if run.rejected else 0)
+    _tell(_summary(run.reached, rejects), rejects)
+    ctx.exit(SOME_REJECTED if run.reached.rejected else 0)
 
 
-def _score(run: Run, scorer: Scorer, table: Table, size: int | None, *, threads: int) -> None:
+def _begin(run: Run, scorer: Scorer, table: Table, rejects: Path) -> None:
     place = run.begin(scorer)
-    before, began = run.done, time.monotonic()
     if place:
         table.go_on(place)
-        click.echo(f"Going on after {before:,} rows of the run before.", err=True)
+        _tell(f"Going on after {_rows(run.reached.done)} of the run before.", rejects)
     elif run.outdated:
-        click.echo("Starting over: the run before had another input, model or option.", err=True)
+        _tell("Starting over: the run before had another input, model or option.", rejects)
+
+
+def _add_all(
+    run: Run, made: Iterable[Scored], given: os.stat_result | None, *, hidden: bool
+) -> None:
+    before, began = run.reached, time.monotonic()
 
     def shown(_: object) -> str:
-        return f"{run.done:,} rows, {(run.done - before) / (time.monotonic() - began):,.0f}/s"
+        done = run.reached.done
+        return f"{_rows(done)}, {(done - before.done) / (time.monotonic() - began):,.0f}/s"
 
     with click.progressbar(
         iter(()),
-        length=size,
+        length=given and given.st_size,
         label="Scoring",
         item_show_func=shown,
         file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
+        hidden=hidden or not sys.stderr.isatty(),
     ) as bar:
-        bar.update(table.place.offset)
-        for scored in score_all(scorer, table.chunks(scorer.wanted), threads=threads):
+        bar.update(before.place.offset if before.place else 0)
+        for scored in made:
             run.add(scored)
             bar.update(scored.end.offset - bar.pos)
+
+
+def _summary(reached: Reached, rejects: Path) -> str:
+    seen = "above" if rejects == STREAM else f"see {rejects}"
+    rejected = f", {reached.rejected:,} rejected ({seen})" if reached.rejected else ""
+    return f"{_rows(reached.rows)} scored{rejected}"
 
 
 @contextmanager
@@ -136,18 +153,47 @@ def _state(known: os.stat_result) -> tuple[int, int]:
 @contextmanager
 def _run(output: Path, rejects: Path, job: Job | None) -> Iterator[Run]:
     """A run on the files, which are left as they can be gone on with if it is stopped."""
-    with _writing(output, sys.stdout) as out, _writing(rejects, sys.stderr) as others:
+    with (
+        _writing(output, sys.stdout) as out,
+        _writing(rejects, sys.stderr) as others,
+        _as_interrupts(signal.SIGTERM, signal.SIGHUP),
+    ):
         run = Run(out, others, _checkpoint(output), job)
         try:
             yield run
+        except TableError:
+            run.discard()
+            raise
         except BaseException as error:
             hint = ": the same command goes on with it" if run.stop() else ""
             if isinstance(error, KeyboardInterrupt):
-                click.echo(f"Stopped after {run.done:,} rows{hint}", err=True)
+                _tell(f"Stopped after {_rows(run.reached.done)}{hint}", rejects)
                 raise click.exceptions.Exit(INTERRUPTED) from error
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 raise TableError(f"stopped ({error.strerror}){hint}") from error
             raise
+
+
+@contextmanager
+def _as_interrupts(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals that would end the process at once end it as Ctrl-C does; `nohup` has its way."""
+    taken = [one for one in signals if signal.getsignal(one) == signal.SIG_DFL]
+    for one in taken:
+        signal.signal(one, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for one in taken:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _tell(told: str, rejects: Path) -> None:
+    """A line on standard error, marked where it stands beside rejects, which are CSV."""
+    click.echo(f"# {told}" if rejects == STREAM else told, err=True)
 
 
 def _checkpoint(output: Path) -> Path:

@@ -13,12 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
-from .answers import DECIMALS, FIGURES
+from .answers import DECIMALS, FIGURES, Outcome
 from .schemas import EXACT_INTEGER
 from .table import Rejected
 
@@ -133,7 +133,7 @@ class Scorer:
         """The records with their answers, as the lines of the output."""
         if not records:
             return b""
-        found = self._model.outcome(rows.astype(self._model.predictor.dtype))
+        found = self._outcome(np.ascontiguousarray(rows, self._model.predictor.dtype))
         labels = found.labels
         steps = np.rint(found.probabilities * 10**DECIMALS).astype(np.intp)
         confidences = steps[np.arange(len(steps)), labels]
@@ -142,6 +142,11 @@ class Scorer:
         cells = (self._labels[labels], STEPS[confidences], *given, ends)
         answers = _joined(cells).splitlines(keepends=True)
         return b"".join(chain.from_iterable(zip(records, answers, strict=True)))
+
+    def _outcome(self, rows: NDArray[np.floating[Any]]) -> Outcome:
+        distinct, places = _distinct(rows)
+        given = self._model.predictor.probabilities(distinct)[places]
+        return Outcome(rows, given, self._model.manifest.contract.classes, self._model.version)
 
     def _reject(self, rejected: Rejected) -> bytes:
         return f"{rejected.line},{quoted(rejected.reasons)},".encode() + rejected.record + self._end
@@ -166,15 +171,47 @@ def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
+def _distinct(
+    rows: NDArray[np.floating[Any]],
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp]]:
+    """Each row once, like ones one after the other, and where each of the given is among them.
+
+    Measurements of one decimal are often the same. A forest takes half the time for rows in order,
+    as they take like ways through a tree.
+    """
+    # Sixteen bits at a time: these are sorted in linear time.
+    order = np.lexsort(np.ascontiguousarray(rows, np.float32).view(np.uint16).T)
+    ordered = rows[order]
+    first = np.ones(len(rows), np.bool_)
+    np.any(ordered[1:] != ordered[:-1], axis=1, out=first[1:])
+    places = np.empty(len(rows), np.intp)
+    places[order] = np.cumsum(first) - 1
+    return ordered[first], places
+
+
 def _wanted(table: Table, features: Sequence[str], answers: Sequence[str]) -> list[int]:
     """Which columns are the features'."""
     names = table.names
     told = [f"no column {name}" for name in features if name not in names]
     told += [f"more than one column {name}" for name in features if names.count(name) > 1]
-    told += [f"a column {name}, which is to be added" for name in answers if name in names]
     if told:
-        raise table.error(f"the header has {', '.join(told)}: it has to name each feature once")
+        other = "" if set(features) & set(names) else _separator(table.header)
+        mend = other or "it has to name each feature once"
+        raise table.error(f"the header has {', '.join(told)}: {mend}")
+    taken = [name for name in answers if name in names]
+    if taken:
+        columns, them = ("column", "it") if len(taken) == 1 else ("columns", "them")
+        columns = f"{columns} {', '.join(taken)}"
+        raise table.error(f"the header has {columns}, which the answers are to have: rename {them}")
     return [names.index(name) for name in features]
+
+
+def _separator(header: bytes) -> str:
+    """What to do about a header that seems to have something else between its names than commas."""
+    for mark, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if mark in header:
+            return f"there are {name} in it, but cells have to be separated by commas"
+    return ""
 
 
 def _bounds(feature: FeatureSpec) -> tuple[float, float]:

@@ -7,8 +7,9 @@ Their cells are not made one by one where nobody asks for that: most rows are re
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -24,9 +25,7 @@ CHUNK_BYTES = 256 * 1024
 LONGEST_RECORD = 1024 * 1024
 COMMA, NEWLINE, BOM = ord(","), ord("\n"), b"\xef\xbb\xbf"
 NEWLINES_TO_COMMAS = bytes.maketrans(b"\n", b",")
-csv.field_size_limit(LONGEST_RECORD)
-UNFINISHED = "unexpected end of data"
-"""What `csv` says of a quote that is not closed."""
+QUOTED, LONE_RETURN = re.compile('"[^"]*"'), re.compile("\r(?!\n)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +117,8 @@ class Table:
     """A CSV file that is open for reading, its header read; a byte order mark is kept apart."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
+        # Of the whole process: `csv` has no other way.
+        csv.field_size_limit(LONGEST_RECORD)
         self._file = file
         self._name = name
         self._pending = b""
@@ -185,13 +186,21 @@ class Table:
             if self._pending.startswith(BOM):
                 self.mark, self._pending = BOM, self._pending.removeprefix(BOM)
             found = next(_records(self._whole_lines(last=not more), last=not more), None)
-            if found and found.wrong:
-                raise self.error(f"the header can't be read ({found.wrong})")
-            if found:
+            if found and found.text.strip() and not found.wrong:
                 return found
-        raise self.error(
-            "there is no header: is this a CSV file?" if self._taken else "it is empty"
-        )
+            if found:
+                raise self.error(self._no_header(found))
+        raise self.error(self._no_header())
+
+    def _no_header(self, found: _Record | None = None) -> str:
+        if not self._taken:
+            return "it is empty"
+        if b"\r" in self._pending and b"\n" not in self._pending:
+            return "its lines end with CR alone: save it with line ends of LF or CRLF"
+        if not found:
+            return "there is no header: is this a CSV file?"
+        told = f"the header can't be read: {found.wrong}"
+        return told if found.wrong else "line 1 is blank: the header has to stand there"
 
     def _lines(self, text: bytes, wanted: Sequence[int]) -> Chunk | None:
         """The records of lines that are one whole row each; None of any others."""
@@ -237,15 +246,16 @@ class Table:
             if not record.text and width > 1:
                 continue
             if record.wrong or len(record.cells) != width:
-                told = record.wrong or f"{len(record.cells)} cells where the header has {width}"
+                cells = f"{len(record.cells)} cell{'' if len(record.cells) == 1 else 's'}"
+                told = record.wrong or f"{cells} where the header has {width}"
                 rejected.append(Rejected(self._line + record.start, told, record.text))
             else:
                 good.append(record)
         columns = [[record.cells[column].encode() for record in good] for column in wanted]
         lines = [self._line + record.start for record in good]
         self._skip(len(b"".join(text.split(b"\n", count)[:count])) + count, count)
-        cells = Cells(columns, wanted)
-        return Chunk([record.text for record in good], lines, cells, rejected, self.place)
+        records = [record.text for record in good]
+        return Chunk(records, lines, Cells(columns, wanted), rejected, self.place)
 
 
 def _records(text: bytes, *, last: bool) -> Iterator[_Record]:
@@ -258,19 +268,42 @@ def _records(text: bytes, *, last: bool) -> Iterator[_Record]:
     end = 0
     while end < len(lines):
         first = end
-        reader = csv.reader(map(lines.__getitem__, range(first, len(lines))), strict=True)
+        reader = csv.reader(_each(lines, first), strict=True)
         try:
             for cells in reader:
                 start, end = end, first + reader.line_num
                 whole = _text(lines[start:end])
                 yield _Record(start, end, whole, cells or [""], _wrong(whole))
-        except csv.Error as error:
-            rest = _text(lines[end:])
-            if str(error) == UNFINISHED and not last and len(rest) <= LONGEST_RECORD:
+        except (_NoMoreLinesError, csv.Error) as error:
+            if end == len(lines):
                 return
+            is_open = isinstance(error, _NoMoreLinesError)
+            if is_open and not last and len(_text(lines[end:])) <= LONGEST_RECORD:
+                return
+            told = _broken("".join(lines[end : first + reader.line_num]), is_open=is_open)
             start, end = end, end + 1
             as_cell = b'"%b"' % _text(lines[start:end]).replace(b'"', b'""')
-            yield _Record(start, end, as_cell, [], f"quotes: {error}")
+            yield _Record(start, end, as_cell, [], told)
+
+
+class _NoMoreLinesError(Exception):
+    """A line was asked for that is not there: within a record, as its quote is still open."""
+
+
+def _each(lines: list[str], first: int) -> Iterator[str]:
+    yield from islice(lines, first, None)
+    raise _NoMoreLinesError
+
+
+def _broken(read: str, *, is_open: bool) -> str:
+    """Why `csv` could not go on after these lines."""
+    if LONE_RETURN.search(QUOTED.sub("", read)):
+        return "a carriage return in a cell without quotes: lines have to end with LF or CRLF"
+    if '"' not in read:
+        return f"a cell of more than {LONGEST_RECORD:,} characters"
+    if is_open or len(read) > LONGEST_RECORD:
+        return "a quote is opened and never closed"
+    return "a cell goes on after its closing quote: a quote within a cell is written twice"
 
 
 def _text(lines: list[str]) -> bytes:

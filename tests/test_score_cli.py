@@ -60,7 +60,7 @@ def names(directory: Path) -> set[str]:
 def test_good_rows_and_rejects_go_to_a_file_each(
     score: Callable[..., Result], source: Path, tmp_path: Path
 ) -> None:
-    """Status 3 says that there are rejects; where they are mended, status 0, and they are gone."""
+    """Status 3 says that there are rejects; where they are mended, status 0, and none are left."""
     out, rejects = tmp_path / "out.csv", tmp_path / "out.csv.rejects.csv"
     done = score(source, out)
     assert (done.exit_code, done.stdout) == (3, "")
@@ -71,8 +71,24 @@ def test_good_rows_and_rejects_go_to_a_file_each(
     )
     source.write_text(f"{HEADER}\n{GOOD}\n")
     done = score(source, out)
-    assert (done.exit_code, done.stderr) == (0, "1 rows scored\n")
+    assert (done.exit_code, done.stderr) == (0, "1 row scored\n")
+    assert rejects.read_text() == f"line,reasons,{HEADER}\n"
+
+
+def test_without_rejects_no_file_is_made_for_them_and_none_is_removed(
+    score: Callable[..., Result], source: Path, tmp_path: Path
+) -> None:
+    """One that was there is replaced by a header, as any that is written to; its mode is kept."""
+    source.write_text(f"{HEADER}\n{GOOD}\n")
+    assert score(source, tmp_path / "out.csv").exit_code == 0
     assert names(tmp_path) == {"in.csv", "out.csv"}
+    notes = tmp_path / "notes.txt"
+    notes.write_text("old")
+    notes.chmod(0o600)
+    assert score(source, tmp_path / "out.csv", "--rejects", notes).exit_code == 0
+    assert notes.read_text() == f"line,reasons,{HEADER}\n"
+    assert notes.stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == {"in.csv", "out.csv", "notes.txt"}
 
 
 def test_rejects_can_be_named_and_streams_be_used(
@@ -84,7 +100,7 @@ def test_rejects_can_be_named_and_streams_be_used(
     piped = score("-", "-", given=source.read_bytes())
     assert piped.exit_code == 3
     assert piped.stdout == out.read_text()
-    assert piped.stderr.startswith(rejects.read_text())
+    assert piped.stderr == f"{rejects.read_text()}# 2 rows scored, 1 rejected (above)\n"
     assert score("-", "-", "--rejects", tmp_path / "r", given=source.read_bytes()).exit_code == 3
     assert (tmp_path / "r").read_text() == rejects.read_text()
     assert score("-", tmp_path / "o", "--rejects", "-", given=source.read_bytes()).exit_code == 3
@@ -162,6 +178,7 @@ def test_a_file_that_another_run_writes_is_refused(
 
 
 @pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("writes", [2, 3, 11, 30])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
 def test_a_run_that_was_stopped_is_gone_on_with(
     score: Callable[..., Result],
@@ -169,13 +186,14 @@ def test_a_run_that_was_stopped_is_gone_on_with(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     stop: BaseException,
+    writes: int,
 ) -> None:
-    """By the same command, from the last checkpoint, to the same bytes."""
+    """By the same command, from the last whole chunk of rows and rejects, to the same bytes."""
     source.write_text(f"{HEADER}\n" + f"{GOOD}\n{BAD}\n" * 100)
     assert score(source, tmp_path / "whole.csv").exit_code == 3
     out = tmp_path / "out.csv"
     with monkeypatch.context() as patch:
-        stop_after(patch, 9, stop)
+        stop_in_write(patch, 3 + writes, stop)
         done = score(source, out)
     assert done.exit_code == (130 if isinstance(stop, KeyboardInterrupt) else 1)
     assert done.stderr.count("\n") == 1
@@ -189,8 +207,21 @@ def test_a_run_that_was_stopped_is_gone_on_with(
     assert not list(tmp_path.glob("*.part*"))
 
 
+def stop_in_write(patch: pytest.MonkeyPatch, writes: int, error: BaseException) -> None:
+    """Let a run meet an error where it has written half of some lines."""
+    write, left = PartFile.write, iter(range(writes - 1))
+
+    def stopping(file: PartFile, content: bytes) -> None:
+        if next(left, None) is None:
+            write(file, content[: len(content) // 2])
+            raise error
+        write(file, content)
+
+    patch.setattr(PartFile, "write", stopping)
+
+
 def stop_after(patch: pytest.MonkeyPatch, chunks: int, error: BaseException) -> None:
-    """Let a run meet an error in the middle of a chunk: its rows are written, its rejects not."""
+    """Let a run meet an error between two chunks."""
     add = Run.add
 
     def stopping(run: Run, scored: Any) -> None:
@@ -233,16 +264,59 @@ def test_a_run_of_another_job_starts_over(
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_a_short_run_that_was_stopped_leaves_nothing(
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("use", ["", "other run", "input"])
+def test_going_on_with_other_rejects_leaves_none_of_the_run_before(
+    score: Callable[..., Result],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use: str,
+) -> None:
+    """What was written aside for them is removed, unless somebody writes or reads it."""
+    source.write_text(f"{HEADER}\n" + f"{GOOD}\n{BAD}\n" * 100)
+    left = tmp_path / "out.csv.rejects.csv.part"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9, KeyboardInterrupt())
+        assert score(source, tmp_path / "out.csv").exit_code == 130
+    assert left.stat().st_size
+    if use == "input":
+        left.write_text(f"{HEADER}\n{GOOD}\n")
+        source = left
+    other = PartFile(tmp_path / "out.csv.rejects.csv") if use == "other run" else None
+    done = score(source, tmp_path / "out.csv", "--rejects", tmp_path / "others.csv")
+    assert done.stderr.startswith("Starting over: ")
+    assert left.exists() is bool(use)
+    if other:
+        other.close()
+
+
+def test_a_short_run_that_was_stopped_is_gone_on_with(
     score: Callable[..., Result], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is nothing worth going on with, and standard input can't be read again."""
-    for given, path in ((None, source), (source.read_bytes(), Path("-"))):
+    """Of standard input nothing is left, as it can't be read again."""
+    for given, path in ((source.read_bytes(), Path("-")), (None, source)):
         with monkeypatch.context() as patch:
             stop_after(patch, 1, KeyboardInterrupt())
             done = score(path, tmp_path / "out.csv", given=given)
-        assert (done.exit_code, done.stderr) == (130, "Stopped after 3 rows\n")
-        assert names(tmp_path) == {"in.csv"}
+        assert done.exit_code == 130
+        assert done.stderr.startswith("Stopped after 3 rows")
+        assert ("goes on" in done.stderr) is (path == source)
+        assert (names(tmp_path) == {"in.csv"}) is (path != source)
+    done = score(source, tmp_path / "out.csv")
+    assert done.stderr.startswith("Going on after 3 rows")
+    assert names(tmp_path) == {"in.csv", "out.csv", "out.csv.rejects.csv"}
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_run_that_can_not_be_gone_on_with_leaves_nothing(
+    score: Callable[..., Result], source: Path, tmp_path: Path
+) -> None:
+    """What is wrong with the input would meet the next run, too."""
+    source.write_text(f"{HEADER}\n" + f"{GOOD}\n" * 100 + "x" * 2_000_000)
+    done = score(source, tmp_path / "out.csv")
+    assert (done.exit_code, "is this a CSV file?" in done.stderr) == (1, True)
+    assert names(tmp_path) == {"in.csv"}
 
 
 def test_a_file_that_changes_while_it_is_read_is_told(
@@ -270,33 +344,63 @@ def command(trained: Path, *arguments: str | Path) -> tuple[list[str], dict[str,
     return [*flask, *map(str, arguments)], environment
 
 
+def write_rows(path: Path, thousands: int) -> None:
+    """So many rows with another column, every seventieth breaking the contract."""
+    rows = [f"{random.uniform(4, 10.01):.2f},3.1,{i % 70 / 10},0.2,{i}" for i in range(100_000)]
+    path.write_text("\n".join([f"{HEADER},id", *(rows * (thousands // 100)), ""]))
+
+
+def started(words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.system
 def test_a_killed_run_is_gone_on_with_to_the_same_bytes(trained: Path, tmp_path: Path) -> None:
-    """SIGKILL after the first checkpoint, and at any moment after it; never half a file at OUT."""
+    """SIGKILL after a run's own checkpoint, twice; never half a file at OUT."""
     source, out, whole = (tmp_path / f"{name}.csv" for name in ("in", "out", "whole"))
-    rows = [f"{random.uniform(4, 10.01):.2f},3.1,{i % 70 / 10},0.2,{i}" for i in range(100_000)]
-    source.write_text("\n".join([f"{HEADER},id", *rows * 12, ""]))
+    checkpoint = tmp_path / "out.csv.part.json"
+    write_rows(source, 2_000)
     words, environment = command(trained, source, whole)
     reference = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)
     assert reference.returncode == 3, reference.stderr
     words, environment = command(trained, source, out)
     for kill in (True, True, False):
-        process = subprocess.Popen(
-            words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-        )
-        while kill and not (tmp_path / "out.csv.part.json").exists():
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        process = started(words, environment)
+        while kill and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
             assert process.poll() is None
             time.sleep(0.01)
         if kill:
-            time.sleep(random.uniform(0, 0.3))
+            time.sleep(random.uniform(0, 0.1))
             process.send_signal(signal.SIGKILL)
         _, told = process.communicate()
         assert kill is not out.exists()
+        assert ("Going on after " in told) is (before is not None)
     assert process.returncode == 3
-    assert told.startswith("Going on after ")
     assert out.read_bytes() == whole.read_bytes()
     rejects = [path.with_name(f"{path.name}.rejects.csv").read_bytes() for path in (out, whole)]
     assert rejects[0] == rejects[1]
+
+
+@pytest.mark.system
+def test_a_signal_leaves_a_run_that_can_be_gone_on_with(trained: Path, tmp_path: Path) -> None:
+    """SIGTERM as Ctrl-C, also before the first checkpoint would be made."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    part = tmp_path / "out.csv.part"
+    write_rows(source, 600)
+    words, environment = command(trained, source, out)
+    process = started(words, environment)
+    while not part.exists() or not part.stat().st_size:
+        assert process.poll() is None
+        time.sleep(0.01)
+    assert not (tmp_path / "out.csv.part.json").exists()
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate()
+    assert process.returncode == 130, told
+    assert "the same command goes on with it" in told
+    _, told = started(words, environment).communicate()
+    assert told.startswith("Going on after ")
+    assert out.read_bytes().count(b"\n") > 500_000
 
 
 @pytest.mark.system

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flask.testing import FlaskClient
+    from numpy.typing import NDArray
 
     from iris_api.bundle import Bundle
+    from iris_api.inference import Predictor
 
 NAMES = list(FLOWER)
 
@@ -65,6 +68,36 @@ def test_the_answers_are_those_of_the_api(model: Model, client: FlaskClient, quo
     assert found == expected
     classes = [f"probability_{name}" for name in answers[0]["probabilities"]]
     assert header == [*names, "prediction", "confidence", *classes]
+
+
+class Recording:
+    """A predictor that keeps the rows it was given."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.runtime, self.dtype = predictor.runtime, predictor.dtype
+        self.given: list[list[float]] = []
+        self._predictor = predictor
+
+    def probabilities(self, rows: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        self.given += rows.tolist()
+        return self._predictor.probabilities(rows)
+
+
+def test_rows_that_are_repeated_are_predicted_once(model: Model) -> None:
+    """Numbers that differ only in the last bit the estimator sees are not the same."""
+    near = [
+        float(np.nextafter(np.float32(4.9), np.float32(step), dtype=np.float32)) for step in (0, 9)
+    ]
+    rows = [(5.0, 3.5, x, 1.5) for x in (4.9, 1.4, *near)] * 500
+    np.random.default_rng(1).shuffle(rows)
+    recording = Recording(model.predictor)
+    lines = [",".join(map(repr, row)) for row in rows]
+    content = "\n".join([",".join(NAMES), *lines]).encode()
+    output, _ = scored(replace(model, predictor=recording), content)
+    assert sorted(recording.given) == sorted(np.unique(np.array(rows, np.float32), axis=0).tolist())
+    assert len(recording.given) == 4
+    alone = {line: scored(model, f"{','.join(NAMES)}\n{line}".encode())[0] for line in set(lines)}
+    assert output.splitlines()[1:] == [alone[line].splitlines()[1] for line in lines]
 
 
 def test_other_columns_are_carried_through_as_they_came(model: Model) -> None:
@@ -134,7 +167,7 @@ def test_all_that_is_wrong_with_a_row_is_told_at_once(model: Model) -> None:
         ],
         ["3", "2 cells where the header has 5"],
         ["4", f"petal_width: {missing}"],
-        ["5", "quotes: ',' expected after '\"'"],
+        ["5", "a cell goes on after its closing quote: a quote within a cell is written twice"],
     ]
     assert list(csv.reader(io.StringIO(rejects)))[-1][2:] == ['1,1,1,1,"x"y']
 
@@ -142,10 +175,13 @@ def test_all_that_is_wrong_with_a_row_is_told_at_once(model: Model) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([*NAMES[1:], "x"], "no column sepal_length"),
-        ([*NAMES, "petal_width"], "more than one column petal_width"),
-        ([*NAMES, "confidence"], "a column confidence, which is to be added"),
-        ([";".join(NAMES)], "no column sepal_length, no column sepal_width"),
+        ([*NAMES[1:], "x"], "no column sepal_length: it has to name each feature once"),
+        ([*NAMES, "petal_width"], "more than one column petal_width: it has to name each"),
+        ([*NAMES, "confidence"], "has column confidence, which the answers are to have: rename it"),
+        ([*NAMES, "confidence", "prediction"], "columns prediction, confidence, .* rename them"),
+        ([";".join(NAMES)], "no column sepal_length, .* there are semicolons in it, but cells"),
+        (["\t".join(NAMES)], "no column sepal_length, .* there are tabs in it, but cells have to"),
+        ([*NAMES[1:], "x;y"], "no column sepal_length: it has to name each feature once"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(

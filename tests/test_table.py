@@ -52,13 +52,15 @@ def test_what_is_written_is_read_back(
 @pytest.mark.parametrize(
     ("lines", "line", "reasons"),
     [
-        (b"1,2\n3\n5,6\n", 3, "1 cells where the header has 2"),
+        (b"1,2\n3\n5,6\n", 3, "1 cell where the header has 2"),
         (b"1,2\n3,4,5\n5,6\n", 3, "3 cells where the header has 2"),
-        (b'1,"\n\n"\n3\n5,6\n', 5, "1 cells where the header has 2"),
+        (b'1,"\n\n"\n3\n5,6\n', 5, "1 cell where the header has 2"),
         (b"1,2\n3,\xff\n5,6\n", 3, "not UTF-8"),
-        (b'1,2\n3,"x"y\n5,6\n', 3, "quotes: ',' expected after '\"'"),
-        (b'1,2\n3,"x\n5,6\n', 3, "quotes: unexpected end of data"),
-        (b"1,2\n3,\r4\n5,6\n", 3, "quotes: new-line character seen in unquoted field"),
+        (b'1,2\n3,"x"y\n5,6\n', 3, "a cell goes on after its closing quote"),
+        (b'1,2\n3,"x"y"\n5,6\n', 3, "a cell goes on after its closing quote"),
+        (b'1,2\n3,"x\n5,6\n', 3, "a quote is opened and never closed"),
+        (b'1,2\n3,"\r","x\n5,6\n', 3, "a quote is opened and never closed"),
+        (b"1,2\n3,\r4\n5,6\n", 3, "a carriage return in a cell without quotes: lines have to"),
     ],
 )
 def test_a_bad_record_is_rejected_by_its_line_and_the_others_are_read(
@@ -94,7 +96,13 @@ def test_the_header_is_kept_as_it_came(end: bytes) -> None:
     ("content", "message"),
     [
         (b"", "it is empty"),
-        (b'"a,b\n' + b"x" * 200_000, "header can't be read"),
+        (b'"a,b\n' + b"x" * 200_000, "header can't be read: a quote is opened and never closed"),
+        (b'"a,b\n' + b"x\n" * 999_999, "header can't be read: a quote is opened and never closed"),
+        (b"\xff,b\n", "header can't be read: not UTF-8"),
+        (b"\n\na,b\n1,2\n", "line 1 is blank: the header has to stand there"),
+        (b"\r\na,b\r\n", "line 1 is blank: the header has to stand there"),
+        (b"a,b\r1,2\r", "its lines end with CR alone: save it with line ends of LF or CRLF"),
+        (b"a,b\r" * 1_000_000, "its lines end with CR alone: save it with line ends of LF or CRLF"),
         (b"x" * 3_000_000, "there is no header"),
         (b"a\n" + b"x" * 3_000_000, "line 2 begins a record of more than 1,048,576 bytes"),
     ],
@@ -119,3 +127,16 @@ def test_a_place_is_where_the_next_record_begins(monkeypatch: pytest.MonkeyPatch
         assert (
             b"".join(one + b"\r\n" for one in left).removesuffix(b"\r\n") == content[end.offset :]
         )
+
+
+def test_a_cell_that_is_too_long_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the lines after a quote that is not closed, or without any quote."""
+    monkeypatch.setattr(table, "LONGEST_RECORD", 1000)
+    long, filler = b"x" * 1001, b"5,6\n" * 300
+    content = b"a,b\n1," + long + b'\n1,"y\n' + filler
+    chunks = Table(io.BytesIO(content), "t.csv").chunks([0])
+    rejected = [one for chunk in chunks for one in chunk.rejected]
+    assert [(one.line, one.reasons) for one in rejected] == [
+        (2, "a cell of more than 1,000 characters"),
+        (3, "a quote is opened and never closed"),
+    ]
