@@ -38,6 +38,8 @@ workers = settings.workers
 worker_class = "iris_api.worker.PatientWorker"
 threads = 4
 keepalive = 5
+# The main loop keeps what is written and waits for nobody, which a file sent by the kernel would.
+sendfile = False
 timeout = 30
 # With IRIS_DRAIN_SECONDS it fits into the ten seconds that `docker stop` waits.
 graceful_timeout = 8
