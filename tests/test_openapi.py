@@ -70,7 +70,8 @@ def test_the_examples_are_answers_of_the_served_model(client: FlaskClient, docum
     for request, answer in (("row", "SinglePrediction"), ("batch", "BatchPrediction")):
         made = client.post("/v1/predict", json=sent[request]["value"])
         assert made.json == answers[answer]["value"]
-    assert len(answers["BatchPrediction"]["value"]["predictions"]) == 3
+    shown = [each["prediction"] for each in answers["BatchPrediction"]["value"]["predictions"]]
+    assert shown == ["setosa", "versicolor", "virginica"]
 
 
 def test_no_example_shows_what_only_a_key_opens(document: Any, trained: Path) -> None:
