@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from .answers import BatchPrediction, Prediction, SinglePrediction
-from .exceptions import ContractError, InvalidJSONError
+from .exceptions import ContractError, InvalidJSONError, TooManyRowsError
 from .manifest import Probability
 
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ def answers(model: Model, bodies: list[Any]) -> dict[Any, Any]:
 
 
 def refusals(model: Model) -> dict[type[IrisError], IrisError]:
-    """What is raised for a body that is empty, and for one that breaks the contract."""
+    """What is raised for bodies that are empty, have too many rows, or break the contract."""
     raised: dict[type[IrisError], IrisError] = {}
-    for body in (b"", b"[{}]"):
+    for body in (b"", b"[%s{}]" % (b"{}," * model.schema.max_rows), b"[{}]"):
         try:
             model.answer(body)
-        except (InvalidJSONError, ContractError) as error:
+        except (InvalidJSONError, TooManyRowsError, ContractError) as error:
             raised[type(error)] = error
     return raised

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.conftest import FLOWER
+from tests.described import PROBLEM
 
+from .conftest import PATIENCE
 from .test_pages import SIZES
 
 if TYPE_CHECKING:
@@ -56,7 +60,11 @@ def run(tool: str, *arguments: str, cwd: Path) -> str:
 
 def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
     """All of its checks on all operations, in all of its phases."""
-    operations = len(json.loads(save(server, tmp_path))["paths"])
+    document = json.loads(save(server, tmp_path))
+    # An id that is not sane is replaced and not refused: any string has to be good.
+    del document["components"]["parameters"]["RequestId"]["schema"]["pattern"]
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    operations = len(document["paths"])
     # From a file: what it is given by its address it takes for no operation.
     said = run(
         *("schemathesis", "--config-file", str(CONFIG), "run", "openapi.json"),
@@ -83,7 +91,9 @@ def test_a_generated_client_calls_the_service(
     predict: Any = importlib.import_module("generated_client.api.predictions.predict")
     row = models.Row.from_dict(FLOWER)
     with made.AuthenticatedClient(base_url=server.url, token=server.key) as client:
-        single = predict.sync(client=client, body=row)
+        answer = predict.sync_detailed(client=client, body=row, x_request_id="order-17")
+        assert answer.headers["X-Request-ID"] == "order-17"
+        single = answer.parsed
         assert isinstance(single, models.SinglePrediction)
         assert single.prediction == "virginica"
         assert single.probabilities.virginica == single.confidence
@@ -99,6 +109,30 @@ def test_a_generated_client_calls_the_service(
         problem = predict.sync(client=client, body=row)
         assert isinstance(problem, models.Problem)
         assert (problem.status, problem.type_) == (401, "urn:iris-api:problem:wrong-key")
+
+
+UNREADABLE = {
+    "400": b"GET /health HTTP/1.1\r\nno colon here\r\n\r\n",
+    "408": b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n",
+    "414": b"GET /%s HTTP/1.1\r\n\r\n" % (b"a" * 5000),
+    "417": b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nExpect: nonsense\r\n\r\n",
+    "431": b"GET /health HTTP/1.1\r\nX: %s\r\n\r\n" % (b"a" * 9000),
+    "501": b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: brotli\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("status", UNREADABLE)
+def test_what_the_server_refuses_by_itself_is_its_example(server: Server, status: str) -> None:
+    """Before any view; what the proxy refuses and what fails is held against the document too."""
+    shared = json.loads(server.ask("GET", "/openapi.json")[2])["components"]["responses"]
+    (example,) = shared[f"Refused{status}"]["content"][PROBLEM]["examples"].values()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        connection.sendall(UNREADABLE[status])
+        answer = HTTPResponse(connection)
+        answer.begin()
+        told = json.loads(answer.read())
+    assert answer.status == int(status)
+    assert told == example["value"] | {"request_id": answer.headers["X-Request-ID"]}
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
