@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import expect
 
 from tests.conftest import FLOWER
 from tests.described import PROBLEM
 
+from . import test_home
 from .conftest import PATIENCE
-from .test_pages import SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,22 +136,35 @@ def test_what_the_server_refuses_by_itself_is_its_example(server: Server, status
     assert told == example["value"] | {"request_id": answer.headers["X-Request-ID"]}
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+screenshots = test_home.screenshots
+
+
+def without_grave_faults(page: Page) -> None:
+    """Nothing that axe-core calls critical or serious, and nothing beside the screen."""
+    found = Axe().run(page).response["violations"]
+    grave = [fault for fault in found if fault["impact"] in {"critical", "serious"}]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in grave] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(("size", "scheme"), test_home.LOOKS)
 def test_a_person_authorises_and_tries_it(
-    visit: Callable[..., Page], server: Server, size: str, scheme: str
+    visit: Callable[..., Page], server: Server, size: str, scheme: str, screenshots: Path
 ) -> None:
     """In the browser: a key, a row, and the service's answer, without a word on the console."""
-    width, height = SIZES[size]
-    viewport = {"width": width, "height": height}
-    page = visit(server, "/docs", viewport=viewport, color_scheme=scheme)
+    page = visit(server, "/docs", **test_home.look(size, scheme))
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.reload()
+    operation = page.locator("#operations-Predictions-predict")
+    expect(operation).to_be_visible()
+    without_grave_faults(page)
+    page.screenshot(path=screenshots / f"docs-{size}-{scheme}.png", full_page=True)
     page.get_by_role("button", name="Authorize").click()
     page.locator("#api_key_value").fill(server.key)
+    without_grave_faults(page)
     page.locator(".modal-ux .authorize").first.click()
     page.locator(".modal-ux .btn-done").first.click()
-    operation = page.locator("#operations-Predictions-predict")
     operation.locator(".opblock-summary-control").click()
     with page.expect_response("**/v1/predict") as answered:
         operation.get_by_role("button", name="Execute").click()
@@ -158,5 +172,36 @@ def test_a_person_authorises_and_tries_it(
     shown = operation.locator(".live-responses-table")
     expect(shown).to_contain_text(answered.value.json()["model_version"])
     expect(shown).to_contain_text(answered.value.headers["x-request-id"])
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    without_grave_faults(page)
+    page.screenshot(path=screenshots / f"docs-{size}-{scheme}-tried.png", full_page=True)
     assert said == []
+
+
+def test_what_every_operation_may_answer_is_told_in_a_line(
+    visit: Callable[..., Page], server: Server
+) -> None:
+    """Each status of the document is a row of its own, or named there, where it is explained."""
+    page = visit(server, "/docs")
+    document = json.loads(server.ask("GET", "/openapi.json")[2])
+    told = document["paths"]["/v1/model"]["get"]["responses"]
+    shared = [status for status in told if "$ref" in told[status]]
+    operation = page.locator("#operations-Model-model")
+    operation.locator(".opblock-summary-control").click()
+    expect(operation.locator(".anywhere summary")).to_contain_text(", ".join(shared))
+    rows = operation.locator("tr.response:visible")
+    assert [row.get_attribute("data-code") for row in rows.all()] == sorted({*told} - {*shared})
+    operation.locator(".anywhere summary").click()
+    expect(operation.locator(".anywhere li")).to_have_count(len(shared))
+    expect(operation.locator(".anywhere")).to_contain_text("408: The request was not there in time")
+
+
+def test_the_pages_have_their_navigation_in_one_place(
+    visit: Callable[..., Page], server: Server
+) -> None:
+    """It does not jump from one to the next, at any width."""
+    for size in test_home.SIZES:
+        page = visit(server, "/docs", **test_home.look(size, "light"))
+        found = [page.locator("nav").bounding_box()]
+        page.get_by_role("link", name="Drift").click()
+        page.wait_for_url("**/drift")
+        assert found == [page.locator("nav").bounding_box()]
