@@ -13,7 +13,8 @@ from werkzeug.routing.converters import AnyConverter
 
 from . import auth, errors, exchange, shapes
 from .body import JSON
-from .exceptions import ContractError, NotAuthenticatedError, OverloadedError, WrongKeyError
+from .exceptions import ContractError
+from .operations import ANYWHERE, GUARDS, PLAIN, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,29 +38,25 @@ TAGS = {
     "Service": "What there is.",
     "Pages": "For people, in a browser.",
 }
-ANYWHERE = {
-    400: "The request can't be read.",
-    408: "The request was not there in time.",
-    414: "The path is too long.",
-    429: "More requests than one caller may send (from the proxy).",
-    431: "The headers are too large.",
-    500: "Something went wrong here, not with the request.",
-    501: "The body is transferred in an unknown encoding.",
-    503: "The service is away, or has as many requests as it can take.",
-    504: "The service took too long (from the proxy).",
-}
-"""Refusals in front of every view: by the server, or by the proxy before it."""
 HEADERS = {
-    exchange.HEADER: ("Id of the request: yours, if you sent one that is sane.", "string"),
     "Retry-After": ("Seconds until it is worth trying again.", "integer"),
     "WWW-Authenticate": ("How to authenticate.", "string"),
     "Accept-Post": ("The media type to send.", "string"),
     "ETag": ("Changes with the content.", "string"),
     "Vary": ("The header of the request that the answer depends on.", "string"),
 }
+"""Of answers, besides the id of the request."""
 TAGGED = ("ETag", "Vary")
-GUARDS = (NotAuthenticatedError, WrongKeyError, OverloadedError)
-"""What stands in front of a view that asks for a key."""
+SANE_ID = {"type": "string", "pattern": f"^{exchange.SANE.pattern}$"}
+SENT_ID = {
+    "description": "Your id for the request: it is in the answer and in the log. One that does not "
+    "fit the pattern is replaced.",
+    "schema": SANE_ID,
+}
+GIVEN_ID = {
+    "description": "Id of the request: yours, if you sent one that is sane.",
+    "schema": SANE_ID,
+}
 REQUEST_ID = "7d4f9c0e5b1a48d2a6c3f0e9b8d7c6a5"
 """Of the problems among the examples."""
 
@@ -86,7 +83,7 @@ def document(app: Flask, model: Model, *, most_bytes: int) -> dict[str, Any]:
     types = [kind for route in routes for kind in route.declared.answers]
     bodies, by_type, named = shapes.schemas(model, [*types, errors.Problem, errors.ContractProblem])
     sent = shapes.requests(model)
-    examples = shapes.answers(model, sent) | shapes.refusals(model)
+    examples = shapes.answers(model, sent) | shapes.refusals(model) | refusals(most_bytes)
     writer = _Writer(by_type, examples, _body(bodies, sent, most_bytes))
     told = {
         "name": model.manifest.name,
@@ -114,10 +111,12 @@ def document(app: Flask, model: Model, *, most_bytes: int) -> dict[str, Any]:
         "components": {
             "schemas": named,
             "responses": {_shared(status): writer.refusal(status) for status in ANYWHERE},
+            "parameters": {"RequestId": {"name": exchange.HEADER, "in": "header"} | SENT_ID},
             "headers": {
                 name: {"description": text, "schema": {"type": kind}}
                 for name, (text, kind) in HEADERS.items()
-            },
+            }
+            | {exchange.HEADER: GIVEN_ID},
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": auth.HEADER},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -203,17 +202,27 @@ class _Writer:
     def refusal(self, status: int, *raised: type[IrisError]) -> dict[str, Any]:
         """The answer of a status that these errors have, if any."""
         texts = [(error.__doc__ or "").partition("\n")[0] for error in raised]
-        texts += [ANYWHERE[status]] if status in ANYWHERE else []
+        made = [errors.problem_of(self.examples[error], REQUEST_ID) for error in raised]
+        if status in PLAIN:
+            text, detail = PLAIN[status]
+            texts.append(text)
+            made.append(errors.problem(status, detail, REQUEST_ID))
         kind = errors.ContractProblem if ContractError in raised else errors.Problem
-        content: dict[str, Any] = {"schema": self.schemas[kind]}
-        if found := [self.examples[error] for error in raised if error in self.examples]:
-            content["examples"] = {
-                str(error.slug): {"value": errors.problem_of(error, REQUEST_ID)} for error in found
-            }
+        types = [each["type"] for each in made]
+        content = {
+            # A generator of clients takes the reference, a validator both.
+            "schema": self.schemas[kind] | {"properties": {"type": {"enum": types}}},
+            "examples": {_name(each): {"value": each} for each in made},
+        }
         headers = {name for error in raised for name in error.headers}
         headers |= {"Retry-After"} if status in {429, 503} else set()
-        text = " ".join(texts) or "There is nothing of this name."
-        return _response(text, sorted(headers), {errors.MEDIA_TYPE: content})
+        return _response(" ".join(texts), sorted(headers), {errors.MEDIA_TYPE: content})
+
+
+def _name(problem: errors.Problem) -> str:
+    """What an example is called: as its kind of problem, or as its status."""
+    slug = problem["type"].removeprefix(errors.TYPE_PREFIX)
+    return slug if slug != problem["type"] else problem["title"].lower().replace(" ", "-")
 
 
 def _body(schemas: list[Any], sent: list[Any], most_bytes: int) -> dict[str, Any]:
@@ -252,6 +261,7 @@ def _again(route: _Route) -> dict[str, Any]:
 
 
 def _parameters(route: _Route) -> Iterable[dict[str, Any]]:
+    yield {"$ref": "#/components/parameters/RequestId"}
     for name, values in route.arguments.items():
         schema = {"type": "string"} | ({"enum": values} if values else {})
         yield {"name": name, "in": "path", "required": True, "schema": schema}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:iris-api:problem:"
 NOT_READY = "The service is not ready: its operator has to look at the log."
+UNFORESEEN = "Something went wrong here, not with the request. The log has it."
 
 
 class Problem(TypedDict):
@@ -54,20 +55,25 @@ def init_app(app: Flask) -> None:
 def problem_of(error: IrisError, request_id: str) -> Problem:
     """The problem document of an error of ours."""
     detail = str(error) if error.public else NOT_READY
-    made = _document(error.status, detail, request_id, error.slug, error.title)
+    made = problem(error.status, detail, request_id, error.slug, error.title)
     return cast("Problem", {**made, **error.extensions})
 
 
-def _document(
+def type_of(slug: str | None) -> str:
+    """The URI that names a kind of problem; without a slug its status says all."""
+    return TYPE_PREFIX + slug if slug else "about:blank"
+
+
+def problem(
     status: int,
     detail: str | None,
     request_id: str,
     slug: str | None = None,
     title: str | None = None,
 ) -> Problem:
-    """Without slug and title it is the plain one of its status."""
+    """A problem document; without slug and title it is the plain one of its status."""
     return {
-        "type": TYPE_PREFIX + slug if slug else "about:blank",
+        "type": type_of(slug),
         "title": title or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
@@ -93,7 +99,7 @@ def _render_ours(error: IrisError) -> Response:
 
 
 def _render_http(error: HTTPException) -> Response:
-    response = _answer(_document(error.code or 500, error.description, current().id))
+    response = _answer(problem(error.code or 500, error.description, current().id))
     kept = ("Allow", "Retry-After", "WWW-Authenticate", "Content-Range")
     response.headers.update((k, v) for k, v in error.get_headers() if k in kept)
     return response
@@ -102,12 +108,11 @@ def _render_http(error: HTTPException) -> Response:
 def _render_parse(error: ParseException) -> Response:
     """A body whose framing broke while it was read, such as a bad chunk size."""
     detail = f"The body can't be read: {type(error).__name__}."
-    return _answer(_document(400, detail, current().id))
+    return _answer(problem(400, detail, current().id))
 
 
 def _render_unforeseen(error: Exception) -> Response:
     current_app.logger.error(
         {"event": "unforeseen error", "request_id": current().id}, exc_info=error
     )
-    detail = "Something went wrong here, not with the request. The log has it."
-    return _answer(_document(500, detail, current().id))
+    return _answer(problem(500, UNFORESEEN, current().id))

@@ -1,16 +1,68 @@
-"""What a view says of itself for the OpenAPI document: what it answers, and what it raises."""
+"""What a view says of itself for the OpenAPI document, and what can happen in front of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from werkzeug.exceptions import NotFound
+
+from . import auth, errors
+from .body import JSON
+from .exceptions import (
+    BodyTooLargeError,
+    DrainingError,
+    IrisError,
+    MediaTypeError,
+    NotAuthenticatedError,
+    OverloadedError,
+    WrongKeyError,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .exceptions import IrisError
-
 View = TypeVar("View", bound="Callable[..., object]")
+
+ANYWHERE = {
+    400: ("The request can't be read.", "Invalid HTTP Header: 'no colon here'"),
+    408: ("The request was not there in time.", "The request was not there after 10 seconds."),
+    413: (
+        "The body is larger than the proxy takes.",
+        "Answered by nginx: the service did not see the request.",
+    ),
+    414: ("The path is too long.", "Request Line is too large (5014 > 4094)"),
+    417: (
+        "The header Expect has something other than 100-continue.",
+        "Unable to comply with expectation: 'nonsense'",
+    ),
+    429: (
+        "More requests than one caller may send (from the proxy).",
+        "Answered by nginx: more requests than one caller may send. Slow down.",
+    ),
+    431: (
+        "The headers are too large.",
+        "Error parsing headers: 'limit request headers fields size'",
+    ),
+    500: ("Something went wrong here, not with the request.", errors.UNFORESEEN),
+    501: (
+        "The body is transferred in an unknown encoding.",
+        "Unsupported transfer coding: 'brotli'",
+    ),
+    503: (
+        "The service is away, or has as many requests as it can take.",
+        "Answered by nginx: the service has as many requests as it can take, or is away.",
+    ),
+    504: (
+        "The service took too long (from the proxy).",
+        "Answered by nginx: the service took too long.",
+    ),
+}
+"""Refusals in front of every view, by the server or by the proxy before it; what each may say."""
+PLAIN = ANYWHERE | {404: ("There is nothing of this name.", NotFound.description)}
+"""All that is told by its status alone."""
+GUARDS = (NotAuthenticatedError, WrongKeyError, OverloadedError)
+"""What stands in front of a view that asks for a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +89,16 @@ def operation(tag: str, *answers: Any, **more: Any) -> Callable[[View], View]:
         return view
 
     return declare
+
+
+def refusals(most_bytes: int) -> dict[type[IrisError], IrisError]:
+    """Each error that is raised without a model, as it is raised."""
+    raised: tuple[IrisError, ...] = (
+        NotAuthenticatedError(auth.HOW),
+        WrongKeyError(f"This API key is nobody's: it may have been revoked. {auth.HOW}"),
+        OverloadedError("The service is busier than it can be: try again in a second."),
+        DrainingError("This server is about to stop: send requests to another one."),
+        BodyTooLargeError(f"A body may have {most_bytes:,} bytes at most: split the batch."),
+        MediaTypeError(f"Send the body as 'Content-Type: {JSON}'."),
+    )
+    return {type(error): error for error in raised}

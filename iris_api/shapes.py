@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from .answers import BatchPrediction, Prediction, SinglePrediction
-from .exceptions import ContractError, InvalidJSONError
+from .exceptions import ContractError, InvalidJSONError, TooManyRowsError
 from .manifest import Probability
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from .schemas import Row
 
 REF = "#/components/schemas/{model}"
+BATCH_ROWS = 3
+"""Rows in the example of a batch."""
+MADE_UP = 300
+"""Rows of which they are chosen."""
+TIMES = (-1, 0.5, 0.7, 0.9, 1.1, 1.3, 1.6, 2, 3, 4, 7, 10)
+"""How much larger than the example a feature of them may be."""
 
 
 class _Untitled(GenerateJsonSchema):
@@ -71,17 +78,31 @@ def _narrow(named: dict[str, Any], contract: Contract) -> None:
 
 
 def requests(model: Model) -> list[Any]:
-    """Bodies that the model answers: one row, and a batch."""
+    """Bodies that the model answers: one row, and a batch with as many classes as it can show."""
     contract = model.manifest.contract
-    batch = [_row(contract, share) for share in (0.9, 1.1, 1.6)]
-    return [contract.example, batch[: model.schema.max_rows]]
+    rows = _made_up(contract)
+    found = model.predict(rows).probabilities
+    surest = np.argsort(-found.max(axis=1).round(1), kind="stable")
+    first = np.unique(found[surest].argmax(axis=1), return_index=True)[1]
+    order = [*surest[first], *np.delete(surest, first)]
+    batch = [rows[i] for i in order[: min(BATCH_ROWS, model.schema.max_rows)]]
+    return [contract.example, batch]
 
 
-def _row(contract: Contract, share: float) -> Row:
-    """The example with each feature made so much larger, where its bounds allow it."""
+def _made_up(contract: Contract) -> list[Row]:
+    """The example with each feature so many times as large, where its bounds allow it.
+
+    What the training rows are like is told to nobody without a key, so it is not looked at.
+    """
+    drawn = np.random.default_rng(0).choice(TIMES, (MADE_UP, len(contract.features)))
+    change = np.abs(drawn - 1).sum(axis=1)
+    return [_row(contract, times) for times in drawn[np.argsort(change)].tolist()]
+
+
+def _row(contract: Contract, times: list[float]) -> Row:
     row = contract.example
-    for feature in contract.features:
-        value = feature.sent(float(f"{feature.example * share:.3g}"))
+    for feature, factor in zip(contract.features, times, strict=True):
+        value = feature.sent(float(f"{(feature.example or 1) * factor:.2g}"))
         if feature.minimum <= value <= feature.maximum:
             row[feature.name] = value
     return row
@@ -94,11 +115,11 @@ def answers(model: Model, bodies: list[Any]) -> dict[Any, Any]:
 
 
 def refusals(model: Model) -> dict[type[IrisError], IrisError]:
-    """What is raised for a body that is empty, and for one that breaks the contract."""
+    """What is raised for bodies that are empty, have too many rows, or break the contract."""
     raised: dict[type[IrisError], IrisError] = {}
-    for body in (b"", b"[{}]"):
+    for body in (b"", b"[%s{}]" % (b"{}," * model.schema.max_rows), b"[{}]"):
         try:
             model.answer(body)
-        except (InvalidJSONError, ContractError) as error:
+        except (InvalidJSONError, TooManyRowsError, ContractError) as error:
             raised[type(error)] = error
     return raised

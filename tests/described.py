@@ -36,12 +36,18 @@ class Described:
     def _patterns(self) -> dict[str, re.Pattern[str]]:
         return {path: re.compile(re.sub(r"{\w+}", ".*", path)) for path in self.document["paths"]}
 
+    @cached_property
+    def _sane(self) -> re.Pattern[str]:
+        return re.compile(
+            self.document["components"]["headers"]["X-Request-ID"]["schema"]["pattern"]
+        )
+
     def check(
         self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
         """Fail unless this answer is described, and its body is what the description says."""
         told = f"{method} {path[:80]}: {status}"
-        assert headers.get("X-Request-ID"), told
+        assert self._sane.fullmatch(headers.get("X-Request-ID", "")), told
         media_type = headers.get("Content-Type", "").partition(";")[0]
         template = next((t for t, rule in self._patterns.items() if rule.fullmatch(path)), None)
         item = self.document["paths"].get(template, {})

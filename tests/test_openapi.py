@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
@@ -21,11 +23,12 @@ from .conftest import FLOWER, Key
 from .described import Described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from flask import Flask, Response
     from flask.testing import FlaskClient
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -70,7 +73,8 @@ def test_the_examples_are_answers_of_the_served_model(client: FlaskClient, docum
     for request, answer in (("row", "SinglePrediction"), ("batch", "BatchPrediction")):
         made = client.post("/v1/predict", json=sent[request]["value"])
         assert made.json == answers[answer]["value"]
-    assert len(answers["BatchPrediction"]["value"]["predictions"]) == 3
+    shown = [each["prediction"] for each in answers["BatchPrediction"]["value"]["predictions"]]
+    assert shown == ["setosa", "versicolor", "virginica"]
 
 
 def test_no_example_shows_what_only_a_key_opens(document: Any, trained: Path) -> None:
@@ -86,18 +90,126 @@ def test_no_example_shows_what_only_a_key_opens(document: Any, trained: Path) ->
     assert "examples" not in card["application/json"]
 
 
-def test_the_examples_of_refusals_are_those_of_a_program(
-    client: FlaskClient, document: Any
+def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
+    """Each with its path and its method."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield path, method, operation
+
+
+def examples(response: Any) -> dict[str, Any]:
+    """The problems that a response shows, by their type; for others, nothing by no type."""
+    content = response.get("content", {}).get("application/problem+json")
+    if content is None:
+        return {"": None}
+    shown = {each["value"]["type"]: each["value"] for each in content["examples"].values()}
+    assert content["schema"]["properties"]["type"]["enum"] == list(shown)
+    return shown
+
+
+NAMES = {"/docs/{name}": "swagger-ui.css", "/static/{name}": "theme.css"}
+JSON = {"content_type": "application/json"}
+WAYS: list[dict[str, Any]] = [
+    {"json": FLOWER},
+    {"json": FLOWER, "headers": {"If-None-Match": "*"}},
+    {"json": FLOWER, "headers": {"X-API-Key": ""}},
+    {"json": FLOWER, "headers": {"X-API-Key": "nobody's"}},
+    {"json": FLOWER, "headers": {"X-Request-Start": "t=1.000"}},
+    {"data": b"", **JSON},
+    {"data": b"[{}]", **JSON},
+    {"data": b"[%s{}]" % (b"{}," * 10_000), **JSON},
+    {"data": b" " * (2**21 + 1), **JSON},
+    {"data": b"{}", "content_type": "text/plain"},
+]
+"""To ask for something: rightly, and with all wrong that a program can have wrong."""
+
+
+def asked(client: FlaskClient, path: str, method: str) -> dict[tuple[str, str], Any]:
+    """What an operation answers in all these ways: problems by their status and type."""
+    seen: dict[tuple[str, str], Any] = {}
+    for name in {NAMES.get(path, ""), "nothing"}:
+        for way in WAYS:
+            with client.open(path.replace("{name}", name), method=method.upper(), **way) as answer:
+                problem = answer.json if answer.mimetype == "application/problem+json" else None
+                seen[str(answer.status_code), problem["type"] if problem else ""] = problem
+    return seen
+
+
+def own(document: Any, operation: Any) -> Iterator[tuple[str, str, Any]]:
+    """Statuses of an operation, types of problems and their examples, but for those of them all."""
+    shared = document["components"]["responses"]
+    for status, response in operation["responses"].items():
+        everywhere = examples(shared[f"Refused{status}"]) if f"Refused{status}" in shared else {}
+        found = {} if "$ref" in response else examples(response)
+        yield from ((status, kind, found[kind]) for kind in found if kind not in everywhere)
+
+
+def draining(trained: Path, key: Key) -> FlaskClient:
+    """A client with the key, of a server that is about to stop."""
+    app = create_app(Settings(model_dir=trained, api_keys=key.entry))
+    app.extensions["iris_api"].drain.begin()
+    client = app.test_client()
+    client.environ_base["HTTP_X_API_KEY"] = key.secret
+    return client
+
+
+def test_what_is_declared_can_happen_and_its_example_is_what_is_said(
+    trained: Path, key: Key, client: FlaskClient, document: Any
 ) -> None:
-    """What an empty body and a row without features get, but for the id of the request."""
-    responses = document["paths"]["/v1/predict"]["post"]["responses"]
-    for status, slug, body in (("400", "invalid-json", b""), ("422", "contract", b"[{}]")):
-        content = responses[status]["content"]["application/problem+json"]
-        answer = client.post("/v1/predict", data=body, content_type="application/json").json
-        assert answer
-        assert answer | {"request_id": ""} == content["examples"][slug]["value"] | {
-            "request_id": ""
-        }
+    """Each status of each operation, and each kind of problem; nothing is told that never comes."""
+    leaving = draining(trained, key)
+    for path, method, operation in operations(document):
+        seen = asked(client, path, method) | asked(leaving, path, method)
+        for status, kind, example in own(document, operation):
+            assert (status, kind) in seen, (path, method)
+            told = seen[status, kind]
+            assert told == (example and example | {"request_id": told["request_id"]})
+
+
+def test_what_the_proxy_may_answer_is_what_its_configuration_says(document: Any) -> None:
+    """Of what stands before every view; the tests of a real server ask for the other statuses."""
+    configuration = (ROOT / "deploy" / "nginx.conf").read_text()
+    rendered = re.search(r"error_page ([\d ]+) /problem;", configuration)
+    details = dict(re.findall(r'(\d{3}|default) +"(Answered by nginx: .*)";', configuration))
+    assert rendered
+    others = set()
+    for name, response in document["components"]["responses"].items():
+        ((kind, example),) = examples(response).items()
+        status, detail = name.removeprefix("Refused"), example["detail"]
+        assert kind == "about:blank"
+        if not detail.startswith("Answered by nginx"):
+            others.add(status)
+            continue
+        assert status in rendered[1].split()
+        assert detail == details.get(status, details["default"])
+    assert others == {"400", "408", "414", "417", "431", "500", "501"}
+
+
+def test_what_nobody_foresaw_is_answered_as_its_example(
+    trained: Path, key: Key, document: Any
+) -> None:
+    """Whatever a view fails with."""
+
+    def live() -> Response:
+        raise ZeroDivisionError
+
+    app = create_app(Settings(model_dir=trained, api_keys=key.entry))
+    app.view_functions["v1.live"] = public(live)
+    told = app.test_client().get("/health/live").json
+    (example,) = examples(document["components"]["responses"]["Refused500"]).values()
+    assert told
+    assert told == example | {"request_id": told["request_id"]}
+
+
+def test_each_operation_takes_an_id_of_the_caller(document: Any, client: FlaskClient) -> None:
+    """One that fits the pattern that is told comes back, and another one does not."""
+    told = document["components"]["parameters"]["RequestId"]
+    sane = re.compile(told["schema"]["pattern"])
+    for _, _, operation in operations(document):
+        assert {"$ref": "#/components/parameters/RequestId"} in operation["parameters"]
+    for given in ("order-17", "a" * 128, "a" * 129, "", "two words", "\u00e9"):
+        answer = client.get("/health", headers={told["name"]: given})
+        assert (answer.headers[told["name"]] == given) == bool(sane.search(given)), given
 
 
 def test_a_row_is_described_by_the_contract(document: Any) -> None:
@@ -272,3 +384,15 @@ def test_an_answer_that_is_not_described_fails_its_test(
     Described(document).check(*seen)
     with pytest.raises((AssertionError, jsonschema_rs.ValidationError)):
         without(document, *path).check(*seen)
+
+
+def test_a_problem_of_another_kind_fails_its_test(client: FlaskClient, document: Any) -> None:
+    """What is told of a status is all that it can be for."""
+    answer = client.post("/v1/predict", json=FLOWER, headers={"X-API-Key": "nobody's"})
+    seen = ("POST", "/v1/predict", 401, dict(answer.headers), answer.data)
+    Described(document).check(*seen)
+    content = document["paths"]["/v1/predict"]["post"]["responses"]["401"]["content"]
+    types = content["application/problem+json"]["schema"]["properties"]["type"]["enum"]
+    types.remove("urn:iris-api:problem:wrong-key")
+    with pytest.raises(jsonschema_rs.ValidationError, match="wrong-key"):
+        Described(document).check(*seen)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import expect
 
 from tests.conftest import FLOWER
+from tests.described import PROBLEM
 
-from .test_pages import SIZES
+from . import test_home
+from .conftest import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +61,11 @@ def run(tool: str, *arguments: str, cwd: Path) -> str:
 
 def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
     """All of its checks on all operations, in all of its phases."""
-    operations = len(json.loads(save(server, tmp_path))["paths"])
+    document = json.loads(save(server, tmp_path))
+    # An id that is not sane is replaced and not refused: any string has to be good.
+    del document["components"]["parameters"]["RequestId"]["schema"]["pattern"]
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    operations = len(document["paths"])
     # From a file: what it is given by its address it takes for no operation.
     said = run(
         *("schemathesis", "--config-file", str(CONFIG), "run", "openapi.json"),
@@ -83,7 +92,9 @@ def test_a_generated_client_calls_the_service(
     predict: Any = importlib.import_module("generated_client.api.predictions.predict")
     row = models.Row.from_dict(FLOWER)
     with made.AuthenticatedClient(base_url=server.url, token=server.key) as client:
-        single = predict.sync(client=client, body=row)
+        answer = predict.sync_detailed(client=client, body=row, x_request_id="order-17")
+        assert answer.headers["X-Request-ID"] == "order-17"
+        single = answer.parsed
         assert isinstance(single, models.SinglePrediction)
         assert single.prediction == "virginica"
         assert single.probabilities.virginica == single.confidence
@@ -101,22 +112,59 @@ def test_a_generated_client_calls_the_service(
         assert (problem.status, problem.type_) == (401, "urn:iris-api:problem:wrong-key")
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+UNREADABLE = {
+    "400": b"GET /health HTTP/1.1\r\nno colon here\r\n\r\n",
+    "408": b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n",
+    "414": b"GET /%s HTTP/1.1\r\n\r\n" % (b"a" * 5000),
+    "417": b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nExpect: nonsense\r\n\r\n",
+    "431": b"GET /health HTTP/1.1\r\nX: %s\r\n\r\n" % (b"a" * 9000),
+    "501": b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: brotli\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("status", UNREADABLE)
+def test_what_the_server_refuses_by_itself_is_its_example(server: Server, status: str) -> None:
+    """Before any view; what the proxy refuses and what fails is held against the document too."""
+    shared = json.loads(server.ask("GET", "/openapi.json")[2])["components"]["responses"]
+    (example,) = shared[f"Refused{status}"]["content"][PROBLEM]["examples"].values()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        connection.sendall(UNREADABLE[status])
+        answer = HTTPResponse(connection)
+        answer.begin()
+        told = json.loads(answer.read())
+    assert answer.status == int(status)
+    assert told == example["value"] | {"request_id": answer.headers["X-Request-ID"]}
+
+
+screenshots = test_home.screenshots
+
+
+def without_grave_faults(page: Page) -> None:
+    """Nothing that axe-core calls critical or serious, and nothing beside the screen."""
+    found = Axe().run(page).response["violations"]
+    grave = [fault for fault in found if fault["impact"] in {"critical", "serious"}]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in grave] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(("size", "scheme"), test_home.LOOKS)
 def test_a_person_authorises_and_tries_it(
-    visit: Callable[..., Page], server: Server, size: str, scheme: str
+    visit: Callable[..., Page], server: Server, size: str, scheme: str, screenshots: Path
 ) -> None:
     """In the browser: a key, a row, and the service's answer, without a word on the console."""
-    width, height = SIZES[size]
-    viewport = {"width": width, "height": height}
-    page = visit(server, "/docs", viewport=viewport, color_scheme=scheme)
+    page = visit(server, "/docs", **test_home.look(size, scheme))
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.reload()
+    operation = page.locator("#operations-Predictions-predict")
+    expect(operation).to_be_visible()
+    without_grave_faults(page)
+    page.screenshot(path=screenshots / f"docs-{size}-{scheme}.png", full_page=True)
     page.get_by_role("button", name="Authorize").click()
     page.locator("#api_key_value").fill(server.key)
+    without_grave_faults(page)
     page.locator(".modal-ux .authorize").first.click()
     page.locator(".modal-ux .btn-done").first.click()
-    operation = page.locator("#operations-Predictions-predict")
     operation.locator(".opblock-summary-control").click()
     with page.expect_response("**/v1/predict") as answered:
         operation.get_by_role("button", name="Execute").click()
@@ -124,5 +172,41 @@ def test_a_person_authorises_and_tries_it(
     shown = operation.locator(".live-responses-table")
     expect(shown).to_contain_text(answered.value.json()["model_version"])
     expect(shown).to_contain_text(answered.value.headers["x-request-id"])
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    without_grave_faults(page)
+    page.screenshot(path=screenshots / f"docs-{size}-{scheme}-tried.png", full_page=True)
+    good = operation.locator("tr.response[data-code='200']").last
+    good.get_by_role("tab", name="Schema").click()
+    page.locator("section.models button").first.click()
+    expect(page.locator("section.models")).to_contain_text("ContractProblem")
+    without_grave_faults(page)
     assert said == []
+
+
+def test_what_every_operation_may_answer_is_told_in_a_line(
+    visit: Callable[..., Page], server: Server
+) -> None:
+    """Each status of the document is a row of its own, or named there, where it is explained."""
+    page = visit(server, "/docs")
+    document = json.loads(server.ask("GET", "/openapi.json")[2])
+    told = document["paths"]["/v1/model"]["get"]["responses"]
+    shared = [status for status in told if "$ref" in told[status]]
+    operation = page.locator("#operations-Model-model")
+    operation.locator(".opblock-summary-control").click()
+    expect(operation.locator(".anywhere summary")).to_contain_text(", ".join(shared))
+    rows = operation.locator("tr.response:visible")
+    assert [row.get_attribute("data-code") for row in rows.all()] == sorted({*told} - {*shared})
+    operation.locator(".anywhere summary").click()
+    expect(operation.locator(".anywhere li")).to_have_count(len(shared))
+    expect(operation.locator(".anywhere")).to_contain_text("408: The request was not there in time")
+
+
+def test_the_pages_have_their_navigation_in_one_place(
+    visit: Callable[..., Page], server: Server
+) -> None:
+    """It does not jump from one to the next, at any width."""
+    for size in test_home.SIZES:
+        page = visit(server, "/docs", **test_home.look(size, "light"))
+        found = [page.locator("nav").bounding_box()]
+        page.get_by_role("link", name="Drift").click()
+        page.wait_for_url("**/drift")
+        assert found == [page.locator("nav").bounding_box()]
