@@ -141,8 +141,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         conn.ready = time.monotonic()
         if not conn.small:
             self._submit(conn, self.handle)
-        elif conn.probe:
-            self._turns.appendleft(conn)
+        elif conn.probe and not (self._turns and self._turns[0].probe):
+            self._turns.appendleft(conn)  # One at a time: many must not keep all else waiting.
         else:
             self._turns.append(conn)
 
