@@ -49,7 +49,7 @@ def init_app(app: Flask) -> None:
     "--rejects",
     type=FILE,
     help="File for rows that break the contract, with line and reasons. "
-    "Left out: OUT.rejects.csv, or standard error if OUT is -; all else there begins with a #.",
+    "Left out: OUT.rejects.csv, or standard error if OUT is -, where the summary begins with #.",
 )
 @with_appcontext
 @click.pass_context
