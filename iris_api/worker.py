@@ -218,7 +218,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: Connection, fs: Any) -> None:
         """Go on with a connection that a thread is done with."""
-        conn.sock.setblocking(False)
+        with suppress(OSError):  # Gunicorn may have closed it.
+            conn.sock.setblocking(False)
         self._finish(conn, not fs.cancelled() and fs.exception() is None and fs.result())
 
     def _finish(self, conn: Connection, keep: Any) -> None:
