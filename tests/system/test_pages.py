@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from iris_api.pages import STATIC
 from tests.conftest import FLOWER
 
 if TYPE_CHECKING:
@@ -77,3 +78,10 @@ def test_a_service_that_went_away_is_said(page: Page, server: Server) -> None:
     page.evaluate("import('/static/drift.js?again')")
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     expect(page.locator("article")).to_have_count(5)
+
+
+def test_each_file_of_the_pages_comes_whole(server: Server) -> None:
+    """On a new connection each time: who answers there sends from memory, and waits for nothing."""
+    for _ in range(30):
+        status, _, body = server.ask("GET", "/static/page.css", headers={"X-API-Key": ""})
+        assert (status, body) == (200, (STATIC / "page.css").read_bytes())
