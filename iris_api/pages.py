@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, render_template, request, send_from_directory
+from jinja2.utils import htmlsafe_json_dumps
 
 from .auth import public
 from .logs import quiet
+from .manifest import FLOAT32_MAX
 from .operations import operation
 
 if TYPE_CHECKING:
+    from .manifest import FeatureSpec
     from .service import Service
 
 STATIC = Path(__file__).parent / "static"
@@ -44,10 +48,30 @@ def wanted() -> bool:
 
 def home(service: Service) -> Response:
     """The page to try the model: what it shows before a key is given is what the index tells."""
+    manifest = service.model.manifest
     page = render_template(
-        "home.html", manifest=service.model.manifest, most_rows=service.settings.max_rows
+        "home.html",
+        manifest=manifest,
+        allowed=allowed,
+        # Its quotes are escapes: it stands between a shell's quotes, and in HTML.
+        example=htmlsafe_json_dumps(manifest.contract.example, json.dumps),
+        most_rows=service.settings.max_rows,
     )
     return Response(page, headers={"Cache-Control": "no-cache", **HEADERS})
+
+
+def allowed(feature: FeatureSpec) -> str:
+    """The numbers that a feature may have, in words."""
+    low, high = f"{feature.minimum:,.10g}", f"{feature.maximum:,.10g}"
+    limited = (feature.minimum > -FLOAT32_MAX, feature.maximum < FLOAT32_MAX)
+    told = {
+        (True, True): f"{low} to {high}",
+        (True, False): f"from {low}",
+        (False, True): f"up to {high}",
+        (False, False): "any number in" if feature.unit else "any number",
+    }[limited]
+    whole = "whole, " if feature.type == "int" else ""
+    return whole + "\N{NO-BREAK SPACE}".join(filter(None, (told, feature.unit)))
 
 
 @bp.get("/drift")
@@ -70,4 +94,8 @@ def static(name: str) -> Response:
 def file(name: str) -> Response:
     """One of the files of the pages."""
     # Not conditional: Werkzeug fails on a year that no date has.
-    return send_from_directory(STATIC, name, conditional=False)
+    response = send_from_directory(STATIC, name, conditional=False)
+    # As bytes: the main loop's sockets wait for nothing, and Python sends no file on those.
+    response.direct_passthrough = False
+    response.make_sequence()
+    return response

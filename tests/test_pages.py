@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from html import unescape
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iris_api import create_app
-from iris_api.pages import STATIC
+from iris_api.bundle import Bundle
+from iris_api.manifest import FeatureSpec
+from iris_api.pages import STATIC, allowed
 from iris_api.settings import Settings
 
 from .conftest import reseal
@@ -92,6 +96,36 @@ def test_the_page_of_a_hostile_model_is_text(model_dir: Path) -> None:
     assert "alert(" in page
     assert bad not in page
     assert found.features[0].description not in page
+
+
+def test_before_a_key_is_given_the_page_tells_what_is_public(
+    model_dir: Path, stranger: FlaskClient
+) -> None:
+    """Features with their bounds, classes, and a call; nothing of the training rows."""
+    manifest = Bundle.load(model_dir).manifest
+    page = stranger.get("/", headers={"Accept": BROWSER}).text
+    for told in ("sepal_width", "0 to 10\N{NO-BREAK SPACE}cm", "virginica", "localhost/v1/predict"):
+        assert told in page
+    assert json.dumps(manifest.contract.example) in unescape(page)
+    edges = [str(edge) for one in manifest.reference.features for edge in one.edges]
+    assert manifest.sample
+    for secret in (*edges, str(manifest.evaluation.accuracy), manifest.evaluation.method):
+        assert secret not in page
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "any number"),
+        ({"unit": "cm"}, "any number in\N{NO-BREAK SPACE}cm"),
+        ({"minimum": -1e6, "maximum": 0.25}, "-1,000,000 to 0.25"),
+        ({"minimum": 0, "unit": "g/l"}, "from 0\N{NO-BREAK SPACE}g/l"),
+        ({"maximum": 100, "type": "int"}, "whole, up to 100"),
+    ],
+)
+def test_what_is_allowed_is_told_in_words(more: dict[str, Any], told: str) -> None:
+    """Only the bounds that there are, whether whole, and the unit."""
+    assert allowed(FeatureSpec(name="x", example=0, **more)) == told
 
 
 def test_the_home_page_is_small(stranger: FlaskClient) -> None:

@@ -1,8 +1,7 @@
-// Requests to the service: problems as errors, and patience where a problem will pass.
+// Requests: problems as errors, and patience where a problem will pass.
 
-import { forget, given, key } from "./key.js";
+import { accepted, given, key, refuse } from "./key.js";
 
-const SECONDS_FOR_AN_ANSWER = 60;
 const LONGEST_PAUSE = 60;
 const PASSING = new Set([0, 408, 429, 502, 503, 504]);
 
@@ -24,60 +23,49 @@ export class Problem extends Error {
 }
 
 /** Ask once. */
-export async function once(path, { body, signal, used = key() } = {}) {
-  const patience = AbortSignal.timeout(SECONDS_FOR_AN_ANSWER * 1000);
+export async function once(path, { body, signal, seconds = 60, used = key() } = {}) {
+  const patience = AbortSignal.timeout(seconds * 1000);
   const request = {
+    method: body ? "POST" : "GET",
+    body: JSON.stringify(body),
     // A header takes no other characters, and no key has any.
-    headers: { Accept: "application/json", "X-API-Key": (used ?? "").replace(/[^\x20-\x7e]/g, "?") },
+    headers: { Accept: "application/json", "X-API-Key": (used ?? "").replace(/[^\x20-\x7e]/g, "?"), "Content-Type": "application/json" },
     signal: signal ? AbortSignal.any([signal, patience]) : patience,
   };
-  if (body !== undefined) {
-    request.method = "POST";
-    request.body = JSON.stringify(body);
-    request.headers["Content-Type"] = "application/json";
-  }
-  let response, text;
+  let response, content;
   try {
     response = await fetch(path, request);
-    text = await response.text();
+    content = await response.json();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Problem(0, { title: "No answer", detail: "The service can't be reached." });
+    if (!(error instanceof SyntaxError)) throw new Problem(0, { title: "No answer", detail: "The service can't be reached." });
   }
-  const content = read(text);
   if (response.ok && content) return content;
-  const wait = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
-  throw new Problem(response.status, content ?? { detail: "This is not an answer of the service." }, wait);
+  throw new Problem(response.status, content ?? { detail: "This is not an answer of the service." }, Number(response.headers.get("Retry-After")));
 }
 
-/** Ask until there is an answer: a key is asked for, and what will pass is waited for. */
-export async function ask(path, { body, signal, says }) {
+/** Ask until there is an answer: a key is asked for, and what will pass is waited for.
+ * What is sent is what `body` gives then, also after a wait. */
+export async function ask(path, { body, signal, seconds, says }) {
   for (let tries = 0; ; tries += 1) {
-    if (!key()) await given(signal, tries > 0);
+    if (!key()) await given(signal);
     const used = key();
     try {
-      const answer = await once(path, { body, signal, used });
+      const answer = await once(path, { body: body?.(), signal, seconds, used });
+      accepted();
       says("");
       return answer;
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       if (problem.status === 401) {
-        forget(used);
-        says(problem);
+        refuse(used);
+        says("");
       } else if (PASSING.has(problem.status)) {
         const seconds = Math.min(problem.wait || 2 ** Math.min(tries, 2), LONGEST_PAUSE);
         says(`${problem} This page tries again ${problem.wait ? `in ${seconds} s` : "by itself"}.`);
         await pause(seconds, signal);
       } else throw problem;
     }
-  }
-}
-
-function read(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }
 

@@ -1,4 +1,4 @@
-// Marks of the classes, and the scatter of two features: training rows, and the reader's own.
+// Marks of the classes, and the scatter: training rows, and the reader's own.
 
 import { element, part, shape } from "./dom.js";
 
@@ -9,18 +9,16 @@ const INSET = { left: 44, right: 12, top: 12, bottom: 36 };
 /** The mark of a class, by its index. */
 export const mark = (index, more = {}) => shape("path", { d: SHAPES[index % SHAPES.length], class: `c${index % 6}`, ...more });
 
-/** The two features by which the classes are best told apart: most variance between them. */
+/** The two features by which the classes are best told apart: least variance within them. */
 export function telling({ rows, classes }, features) {
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const between = features.map((_, i) => {
-    const column = rows.map((row) => row[i]);
-    const centre = mean(column);
-    const groups = Map.groupBy(rows, (_, n) => classes[n]);
-    const centres = rows.map((_, n) => classes[n]).map((name) => mean(groups.get(name).map((row) => row[i])));
-    const all = mean(column.map((value) => (value - centre) ** 2));
-    return all ? mean(centres.map((value) => (value - centre) ** 2)) / all : 0;
+  const spread = (some, i) => mean(some.map((row) => (row[i] - mean(some.map((one) => one[i]))) ** 2));
+  const groups = [...Map.groupBy(rows, (_, n) => classes[n]).values()];
+  const within = features.map((_, i) => {
+    const inside = groups.reduce((sum, group) => sum + group.length * spread(group, i), 0);
+    return inside / spread(rows, i) || rows.length;
   });
-  const best = between.map((_, i) => i).sort((a, b) => between[b] - between[a]);
+  const best = within.map((_, i) => i).sort((a, b) => within[a] - within[b]);
   return best.slice(0, 2).sort((a, b) => a - b);
 }
 

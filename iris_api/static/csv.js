@@ -4,8 +4,8 @@ const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const COMMA_NUMBER = /^[+-]?\d*,\d+$/;
 const COMMA_CELL = /(^|;) *"?[+-]?\d*,\d+"? *(;|\r|$)/m;
 
-/** Text of a file: UTF-16 by its mark, else UTF-8, else what Western spreadsheets write. What is not
- * plain UTF-8 has a mark in front, also on its way back: spreadsheets read it by that. */
+/** Text of a file: UTF-16 by its mark, else UTF-8, else what Western spreadsheets write. But for plain
+ * UTF-8 it has a mark in front, by which they read it when it comes back. */
 export function decoded(bytes) {
   const [first, second] = new Uint8Array(bytes);
   const as = (encoding) => new TextDecoder(encoding, { fatal: encoding === "utf-8", ignoreBOM: true }).decode(bytes);
@@ -18,10 +18,8 @@ export function decoded(bytes) {
   }
 }
 
-/**
- * Records with the line that each starts on, and where it ends. Blank lines are left out.
- * A line whose quotes make no sense is one for itself, told as wrong: the lines after it are whole.
- */
+/** Records with the line that each starts on, and where it ends. Blank lines are left out.
+ * A line whose quotes make no sense is told as wrong, and costs none of the lines after it. */
 export function* records(text, separator) {
   const stop = new RegExp(`[${separator}\r\n]|$`, "g");
   let at = text.charCodeAt(0) === 0xfeff ? 1 : 0;

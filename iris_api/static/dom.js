@@ -13,7 +13,7 @@ function made(node, attributes = {}, children) {
   return node;
 }
 
-/** A name from the model, as a heading shows it; its direction is its own affair. */
-export const titled = (name) => element("bdi", {}, name.replace(/(?<=[^_])_(?=[^_])/g, " "));
+/** A name from the model, as it is; its direction is its own affair. */
+export const named = (name) => element("bdi", {}, name);
 
 export const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;

@@ -1,8 +1,8 @@
 // Asks for the drift report with the reader's key, and draws it.
 
 import { Problem, once } from "./api.js";
-import { element, part, shape, titled } from "./dom.js";
-import { forget, given, key } from "./key.js";
+import { element, named, part, shape } from "./dom.js";
+import { accepted, given, key, refuse } from "./key.js";
 
 const SECONDS = 10;
 
@@ -52,36 +52,36 @@ function show(report) {
   part("summary").replaceChildren(...Object.entries(entries).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const cards = report.features.map((found) => {
     const unit = found.unit ? ` (${found.unit})` : "";
-    return card(titled(found.feature), found, picture(found, found.bins, found.edges), unit);
+    return card(named(found.feature), found, picture(found, found.bins, found.edges), unit);
   });
   cards.push(card("predicted class", report.predictions, picture(report.predictions, report.predictions.classes)));
   part("cards").replaceChildren(...cards);
   part("report").hidden = false;
+  tell("verdict", `Verdict: ${report.verdict}`);
 }
 
-function complain(text) {
-  part("message").textContent = text;
-  part("message").hidden = !text;
+/** Say it once: what did not change is not read out again. */
+function tell(id, text) {
+  if (part(id).textContent !== text) part(id).textContent = text;
+  part(id).hidden = !text;
 }
 
 async function refresh() {
-  if (!key()) return ask();
+  if (!key()) await given();
+  const used = key();
   try {
-    show(await once("v1/drift"));
-    complain("");
+    show(await once("v1/drift", { used }));
+    accepted();
+    tell("message", "");
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    complain(problem.status ? String(problem) : "The service does not answer. This page tries again.");
-    if (problem.status !== 401) return;
-    forget();
+    const refused = problem.status === 401;
+    tell("message", refused ? "" : problem.status ? String(problem) : "The service does not answer. This page tries again.");
+    if (!refused) return;
     part("report").hidden = true;
-    ask();
+    refuse(used);
+    refresh();
   }
-}
-
-async function ask() {
-  await given();
-  refresh();
 }
 
 refresh();

@@ -1,14 +1,15 @@
 // The inputs: for each feature a number field, and a slider over the training histogram.
 
-import { element, shape, titled } from "./dom.js";
+import { element, named, part, shape } from "./dom.js";
 
-const UNBOUNDED = 3e38;
 const MARGIN = 0.08; // Of the training range, to either side.
 const STEPS = 20; // A slider has that many at least.
 
 /** Draw the inputs of a model. `changed` is called after each change by hand. */
 export function inputs(card, changed) {
-  const made = card.features.map((feature, i) => input(feature, card.reference.features[i], card.sample?.rows.map((row) => row[i]), i));
+  // In the words of the page before there was a key.
+  const words = new Map([...part("about").querySelectorAll("li")].map(({ firstChild, lastChild }) => [firstChild.textContent, lastChild.textContent]));
+  const made = card.features.map((feature, i) => input(feature, words.get(feature.name), card.reference.features[i], card.sample?.rows.map((row) => row[i]), i));
   for (const one of made) {
     one.slider.addEventListener("input", () => changed(one.set(one.slider.valueAsNumber)));
     one.field.addEventListener("input", () => changed(one.follow()));
@@ -18,28 +19,37 @@ export function inputs(card, changed) {
     domains: made.map((one) => one.domain),
     /** As JSON: what is no number is null. */
     row: () => Object.fromEntries(made.map((one) => [one.name, one.value()])),
+    /** The same with an example where there is no number, and where that is. */
+    complete: () => ({
+      row: Object.fromEntries(made.map((one) => [one.name, one.value() ?? one.example])),
+      empty: made.filter((one) => one.value() === null).map((one) => one.name),
+    }),
     values: () => made.map((one) => one.value()),
     set: (i, value) => made[i].set(value),
-    /** Tell errors beside their fields; gives whether there were any for these fields. */
-    tell: (errors) => made.map((one) => one.tell(errors.find((error) => error.field === one.name)?.message)).some(Boolean),
+    /** Characters of the longest number. */
+    digits: Math.max(...made.map((one) => one.digits)),
+    /** Tell errors beside their fields; gives them as they are told. */
+    tell: (errors) => made.map((one) => one.tell(errors.find((error) => error.field === one.name)?.message)).filter(Boolean),
   };
 }
 
-function input(feature, histogram, column, i) {
+function input(feature, allowed, histogram, column, i) {
   const domain = range(feature, histogram, column);
-  const { step } = domain;
-  const digits = Math.max(0, -Math.floor(Math.log10(step)));
+  const digits = Math.max(0, -Math.floor(Math.log10(domain.step)));
   const id = `feature-${i}`;
-  const allowed = [feature.description, bounds(feature)].filter(Boolean).join(" · ");
-  const hint = element("p", { class: "hint", id: `${id}-hint` }, allowed);
-  const field = element("input", { id, type: "number", step: "any", inputmode: "decimal", required: "", "aria-describedby": hint.id });
-  const slider = element("input", { type: "range", min: domain.low, max: domain.high, step, "aria-label": `${feature.name}, slider` });
+  const told = [feature.description, allowed && `allowed: ${allowed}`].filter(Boolean).join(" · ");
+  const hint = element("p", { class: "hint", id: `${id}-hint` }, told);
+  const field = element("input", { id, type: "number", step: "any", inputmode: "decimal", "aria-describedby": hint.id });
+  const slider = element("input", { type: "range", min: domain.low, max: domain.high, step: domain.step, "aria-label": `${feature.name}, slider` });
   const picture = drawing(histogram, domain);
-  const label = element("label", { for: id }, titled(feature.name));
-  const unit = element("span", { class: "unit" }, feature.unit ?? "");
-  const node = element("div", { class: "feature" }, element("div", { class: "named" }, label, field, unit), element("div", { class: "track" }, picture.node, slider), hint);
+  const label = element("label", { for: id }, named(feature.name));
+  const unit = feature.unit ? [element("span", { class: "unit" }, feature.unit)] : [];
+  const ends = [domain.low, domain.high].map((end) => element("span", {}, end));
+  const track = element("div", { class: "track" }, picture.node, slider, element("div", { class: "ends", "aria-hidden": "true" }, ...ends));
+  const node = element("div", { class: "feature" }, element("div", { class: "named" }, label, ...unit, field), track, hint);
   const one = {
-    name: feature.name, node, domain, field, slider,
+    name: feature.name, example: feature.example, node, domain, field, slider,
+    digits: Math.max(...[feature.example, domain.low, domain.high].map((value) => String(value).length)),
     value: () => (Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : null),
     follow() {
       if (one.value() === null) return;
@@ -51,11 +61,11 @@ function input(feature, histogram, column, i) {
       one.follow();
     },
     tell(message) {
-      hint.textContent = message ?? allowed;
+      hint.style.minHeight = message ? hint.style.minHeight || `${hint.getBoundingClientRect().height}px` : ""; // What is below stays where it is.
+      hint.textContent = message ?? told;
       hint.classList.toggle("problem", Boolean(message));
-      if (message) field.setAttribute("aria-invalid", "true");
-      else field.removeAttribute("aria-invalid");
-      return message;
+      field.setAttribute("aria-invalid", Boolean(message));
+      return message && `${feature.name}: ${message}`;
     },
   };
   field.value = feature.example;
@@ -78,15 +88,6 @@ export function range(feature, { edges }, column) {
   const step = feature.type === "int" ? Math.max(1, Math.round(fine)) : fine;
   const round = (value) => Number((value * step).toPrecision(12));
   return { from, to, step, low: round(Math.floor(least / step)), high: round(Math.ceil(most / step)) };
-}
-
-function bounds({ minimum, maximum, unit, type }) {
-  const short = (value) => value.toLocaleString("en", { maximumSignificantDigits: 6 });
-  const whole = type === "int" ? "whole, " : "";
-  const below = minimum < -UNBOUNDED, above = maximum > UNBOUNDED;
-  if (below && above) return `${whole}any number`;
-  const told = below ? `up to ${short(maximum)}` : above ? `from ${short(minimum)}` : `${short(minimum)} to ${short(maximum)}`;
-  return `${whole}${told}${unit ? ` ${unit}` : ""}`;
 }
 
 /** Bars as high as rows are dense: the bins have about as many rows each, so widths differ. */

@@ -8,8 +8,9 @@ import { inputs } from "./features.js";
 import { forget, key } from "./key.js";
 import { rows } from "./rows.js";
 import { snippets } from "./snippets.js";
+import { steady } from "./steady.js";
 
-const REST = 100; // Milliseconds that the sliders rest before the service is asked.
+const SECONDS = 10; // For one row: an answer that is lost holds up the next one no longer.
 
 function says(problem) {
   part("message").textContent = String(problem);
@@ -20,20 +21,17 @@ function says(problem) {
 function start(card) {
   part("about").hidden = true;
   part("tried").hidden = false;
-  part("forget").hidden = false;
   part("model").textContent = described(card);
 
   const show = bars(card.classes ?? []);
   const given = inputs(card, changed);
   part("features").replaceChildren(...given.nodes);
   part("features").classList.toggle("many", given.nodes.length > 6);
+  part("features").style.setProperty("--digits", given.digits);
   const picture = card.sample && card.features.length > 1 ? scatter(card, given.domains, picked) : null;
   part("picture").hidden = !picture;
-  const write = programs(given.row);
+  const write = programs(given.complete);
   rows(card, Number(document.body.dataset.mostRows), says);
-
-  let asking = new AbortController();
-  let resting;
 
   function picked(indices, values) {
     indices.forEach((index, side) => given.set(index, values[side]));
@@ -41,28 +39,23 @@ function start(card) {
   }
 
   function changed() {
-    asking.abort(); // The last answer wins: one that is on its way is of no use.
-    clearTimeout(resting);
-    resting = setTimeout(predict, REST);
     picture?.show(given.values());
+    write();
+    predict();
   }
 
-  async function predict() {
-    asking = new AbortController();
-    const { signal } = asking;
-    write();
+  const predict = steady(async () => {
     try {
-      const answer = await ask("v1/predict", { body: given.row(), signal, says });
-      if (signal.aborted) return;
+      const answer = await ask("v1/predict", { body: given.row, seconds: SECONDS, says });
       given.tell([]);
       show(answer);
-      if (answer.model_version !== card.version) says("Another model answers by now: load this page anew to see it as it is.");
+      if (answer.model_version !== document.body.dataset.version) says("Another model answers by now: load this page anew to see it as it is.");
     } catch (problem) {
-      if (signal.aborted) return;
-      show(null);
-      says(given.tell(problem.errors ?? []) ? "" : problem);
+      const told = given.tell(problem.errors ?? []);
+      show(null, told.join("; "));
+      says(told.length ? "" : problem);
     }
-  }
+  });
 
   changed();
 }
@@ -73,14 +66,15 @@ function described({ evaluation, version }) {
 }
 
 /** The tabs of the languages; gives what writes the chosen one anew. */
-function programs(row) {
+function programs(complete) {
   const url = new URL("v1/predict", document.baseURI).href;
   const tabs = Object.keys(snippets).map((name) => element("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "snippet" }, name));
   let chosen = tabs[0];
 
   function write() {
-    if (Object.values(row()).includes(null)) return;
-    part("snippet").textContent = snippets[chosen.textContent](url, row());
+    const { row, empty } = complete();
+    part("snippet").textContent = snippets[chosen.textContent](url, row);
+    part("instead").textContent = empty.length ? `Without a number now, so the example's stands here: ${empty.join(", ")}.` : "";
   }
 
   function choose(tab) {
@@ -98,7 +92,7 @@ function programs(row) {
     tab.addEventListener("keydown", ({ key: pressed }) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[pressed];
       if (!step) return;
-      const next = tabs[(i + step + tabs.length) % tabs.length];
+      const next = tabs.at((i + step) % tabs.length);
       choose(next);
       next.focus();
     });
@@ -109,13 +103,9 @@ function programs(row) {
   return write;
 }
 
-async function copy() {
-  try {
-    await navigator.clipboard.writeText(part("snippet").textContent);
-  } catch { // A page that came over plain HTTP may not: the text is selected, to be copied by hand.
-    getSelection().selectAllChildren(part("snippet"));
-    if (!document.execCommand("copy")) return;
-  }
+function copy() { // As by hand: a page that came over plain HTTP has no other way.
+  getSelection().selectAllChildren(part("snippet"));
+  if (!document.execCommand("copy")) return;
   part("copy").textContent = "Copied";
   setTimeout(() => (part("copy").textContent = "Copy"), 1500);
 }
@@ -124,6 +114,8 @@ part("forget").addEventListener("click", () => {
   forget();
   location.reload();
 });
+
+part("address").textContent = new URL("v1/predict", document.baseURI).href; // As it is behind a proxy.
 
 try {
   start(await ask("v1/model", { says }));

@@ -2,16 +2,19 @@
 
 import { part } from "./dom.js";
 
-const NAME = "iris-api-key";
+const NAME = "iris-api-key"; // In known.js too.
 const door = part("door");
+const field = part("key");
+const button = door.querySelector("button");
 
 let current = stored((storage) => storage.getItem(NAME));
+let refused = false;
 
 export const key = () => current;
 
 /** Let go of a key, unless another has taken its place meanwhile. */
-export function forget(refused = key()) {
-  if (current !== refused) return;
+export function forget(used = key()) {
+  if (current !== used) return;
   current = null;
   stored((storage) => storage.removeItem(NAME));
 }
@@ -25,20 +28,43 @@ function stored(act) {
   }
 }
 
-/** Ask for a key, and wait until there is one. After a refusal, go where it is asked for. */
-export function given(signal, refused = false) {
-  door.hidden = false;
-  if (refused) part("key").focus();
+/** A key was right: it is asked for no more. */
+export function accepted() {
+  tell("");
+  field.value = "";
+  door.hidden = true;
+}
+
+/** A key was not: it is let go of, and that is told where the next one is asked for. */
+export function refuse(used) {
+  if (current === used) refused = true;
+  forget(used);
+}
+
+/** Ask for a key, and wait until there is one. */
+export function given(signal) {
+  document.documentElement.classList.remove("known");
+  door.hidden = button.disabled = false;
+  if (refused) {
+    tell("The service does not know this key. Type it again, or ask the operator for another one.");
+    field.focus();
+    field.select();
+  }
   return new Promise((resolve, reject) => {
     door.addEventListener("submit", resolve, { once: true, signal });
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }
 
+function tell(text) {
+  part("refused").textContent = text;
+  field.setAttribute("aria-invalid", Boolean(text));
+}
+
 door.addEventListener("submit", (event) => {
   event.preventDefault();
-  current = part("key").value.trim();
+  current = field.value.trim();
   stored((storage) => storage.setItem(NAME, current));
-  part("key").value = "";
-  door.hidden = true;
+  tell("");
+  button.disabled = true; // Until there is an answer.
 });

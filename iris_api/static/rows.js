@@ -1,13 +1,14 @@
 // A CSV file in, predictions out: in batches, in order, and with what was wrong by line.
 
 import { ask } from "./api.js";
-import { decoded, fresh, opened, value, written } from "./csv.js";
-import { element, many, part } from "./dom.js";
+import { decoded, opened, written } from "./csv.js";
+import { element, part } from "./dom.js";
 import { outcome } from "./outcome.js";
+import { Run } from "./run.js";
 
 const BATCH = 1000;
 const PASTED = "rows.csv";
-const LONG = 200_000; // Characters: a longer text is predicted as it is pasted, and not shown.
+const LONG = 200_000; // Characters: more is predicted as it is pasted, and not shown.
 
 /** Wire the section of many rows. */
 export function rows(card, mostRows, says) {
@@ -25,10 +26,13 @@ export function rows(card, mostRows, says) {
       const text = typeof source === "string" ? source : decoded(await source.arrayBuffer());
       signal.throwIfAborted();
       const table = opened(text, names);
-      const run = new Run(table, names, card.classes ?? [], text.startsWith("\ufeff"));
+      const run = new Run(table, card, text.startsWith("\ufeff"));
       file = { run, name };
       for (const batch of batches(table.rows, size)) {
-        await predict(run.prepare(batch), signal);
+        const good = run.prepare(batch);
+        if (good.length) await predict(good, signal);
+        else await new Promise((resolve) => setTimeout(resolve)); // The page stays alive.
+        signal.throwIfAborted();
         run.take(batch);
         show(run, batch, batch.at(-1).end / text.length);
       }
@@ -43,7 +47,7 @@ export function rows(card, mostRows, says) {
     let left = asked;
     while (left.length) {
       try {
-        const answer = await ask("v1/predict", { body: left.map((row) => row.values), signal, says });
+        const answer = await ask("v1/predict", { body: () => left.map((row) => row.values), signal, says });
         left.forEach((row, i) => Object.assign(row, { answer: answer.predictions[i], version: answer.model_version }));
         return;
       } catch (problem) {
@@ -104,49 +108,6 @@ function* batches(records, size) {
     batch = [];
   }
   if (batch.length) yield batch;
-}
-
-/** What came of a file: the lines to download, and how many rows were right and wrong. */
-class Run {
-  good = 0;
-  bad = 0;
-  versions = new Set();
-
-  constructor({ separator, header, columns, comma }, names, classes, marked) {
-    Object.assign(this, { separator, header, columns, comma, names, classes });
-    const added = [];
-    const sure = classes.length ? ["confidence", ...classes.map((name) => `probability_${name}`)] : [];
-    for (const name of ["prediction", ...sure]) added.push(fresh(name, [...header, ...added]));
-    this.parts = [(marked ? "\ufeff" : "") + written([...header, ...added], separator)];
-  }
-
-  get done() {
-    return this.good + this.bad;
-  }
-
-  /** The rows of a batch that can be asked for, with their values. */
-  prepare(batch) {
-    for (const row of batch) {
-      if (row.cells.length !== this.header.length) row.wrong ??= `${many(row.cells.length, "cell")} where the first line has ${this.header.length}`;
-      const cells = this.columns.map((column) => row.cells[column] ?? "");
-      row.values = Object.fromEntries(this.names.map((name, i) => [name, value(cells[i], this.separator)]));
-    }
-    return batch.filter((row) => !row.wrong);
-  }
-
-  /** Write a batch as it was, and what was predicted. */
-  take(batch) {
-    const number = (share) => (this.comma ? String(share).replace(".", ",") : share);
-    const lines = batch.map(({ cells, answer }) => {
-      if (!answer) return written(cells, this.separator);
-      const sure = this.classes.length ? [answer.confidence, ...this.classes.map((name) => answer.probabilities[name])] : [];
-      return written([...cells, answer.prediction, ...sure.map(number)], this.separator);
-    });
-    this.parts.push(lines.join(""));
-    for (const row of batch) if (row.version) this.versions.add(row.version);
-    this.good += batch.filter((row) => row.answer).length;
-    this.bad += batch.filter((row) => row.wrong).length;
-  }
 }
 
 function save(parts, name) {

@@ -49,7 +49,8 @@ echo $answer['prediction'] ?? $answer['detail'], "\\n";
 `,
 
   // A name in brackets is a name whatever it is: __proto__ would else be none.
-  JavaScript: (url, row) => `const row = {
+  "JavaScript (Node)": (url, row) => `// A module: predict.mjs
+const row = {
 ${block(pairs(row, (name, value) => `${name === "__proto__" ? `[${text(name)}]` : text(name)}: ${value}`), 2)}};
 const response = await fetch(${text(url)}, {
   method: "POST",

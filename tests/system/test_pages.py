@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
+from iris_api.pages import STATIC
 from tests.conftest import FLOWER
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def test_the_drift_page_shows_what_the_route_says(page: Page, server: Server) ->
     told: Any = json.loads(server.ask("GET", "/v1/drift")[2])
     expect(page.locator("dl .verdict")).to_have_text(told["verdict"])
     for feature, card in zip(told["features"], page.locator("article").all(), strict=False):
-        expect(card).to_contain_text(feature["feature"].replace("_", " "))
+        expect(card).to_contain_text(feature["feature"])
         expect(card).to_contain_text(f"PSI {feature['psi']:.3f}")
         expect(card.locator(".verdict")).to_have_text(feature["verdict"])
         expect(card.locator("rect")).to_have_count(2 * len(feature["live"]))
@@ -61,11 +63,37 @@ def test_the_drift_page_shows_what_the_route_says(page: Page, server: Server) ->
     expect(page.locator("article")).to_have_count(5)
 
 
+def test_only_another_verdict_is_read_aloud(visit: Callable[..., Page], server: Server) -> None:
+    """The report is drawn anew again and again; a screen reader hears of it when it matters."""
+    page = visit(server, "/drift")
+    verdicts = ["ok", "ok", "drifted"]
+
+    def judged(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"verdict": verdicts.pop(0)})
+
+    page.route("**/v1/drift", judged)
+    page.evaluate("""
+        window.heard = [];
+        const live = document.querySelectorAll("[aria-live], [role=status]");
+        const note = () => heard.push([...live].map((one) => one.textContent).join());
+        for (const one of live) new MutationObserver(note).observe(one, {
+          childList: true, subtree: true, characterData: true });
+    """)
+    open_with_key(page, server.key)
+    expect(page.locator("article")).to_have_count(5)
+    for _ in range(2):
+        with page.expect_response("**/v1/drift"):
+            page.evaluate("import(`/static/drift.js?${Math.random()}`)")
+        page.wait_for_timeout(200)
+    assert page.evaluate("heard") == ["Verdict: ok", "Verdict: drifted"]
+
+
 def test_a_wrong_key_is_said_and_asked_for_again(page: Page) -> None:
-    """With the problem's own words; the key is not kept."""
+    """By its field; the key is not kept."""
     open_with_key(page, "wrong")
-    expect(page.get_by_role("alert")).to_contain_text("API key not known")
-    expect(page.get_by_label("API key")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("does not know this key")
+    expect(page.get_by_label("API key")).to_have_accessible_description(re.compile("not know"))
     assert page.evaluate("sessionStorage.length") == 0
 
 
@@ -77,3 +105,10 @@ def test_a_service_that_went_away_is_said(page: Page, server: Server) -> None:
     page.evaluate("import('/static/drift.js?again')")
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     expect(page.locator("article")).to_have_count(5)
+
+
+def test_each_file_of_the_pages_comes_whole(server: Server) -> None:
+    """On a new connection each time: who answers there sends from memory, and waits for nothing."""
+    for _ in range(30):
+        status, _, body = server.ask("GET", "/static/page.css", headers={"X-API-Key": ""})
+        assert (status, body) == (200, (STATIC / "page.css").read_bytes())
