@@ -131,6 +131,14 @@ def ours(model: Path, *, workers: int = WORKERS, name: str = "ours") -> Contende
     return Contender(name, [sys.executable, "-m", "gunicorn", "wsgi:app"], environment, port)
 
 
+def without(parts: str) -> Contender:
+    """The service without some of its parts, comma separated."""
+    server = ours(ROOT / "model", name=f"without {parts}")
+    server.command[-1] = "benchmarks.rivals.without:app"
+    server.environment["WITHOUT"] = parts
+    return server
+
+
 def on_our_gunicorn(name: str, app: str) -> Contender:
     """A bare app under exactly our Gunicorn settings."""
     port = free_port()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .bench import bodies
-from .contenders import KEY, ROOT, ours
+from .contenders import KEY, ROOT, ours, without
 from .load import Scenario, run
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def observability(rounds: int) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         files = bodies(Path(work))
-        on, off = ours(ROOT / "model"), ours(ROOT / "model", name="without log and metrics")
-        off.command[-1] = "benchmarks.rivals.unobserved:app"
+        on, off = ours(ROOT / "model"), without("logs,metrics")
         for server in (on, off):
             server.start()
         click.echo("| load | with, CPU µs | without | difference | of the lowest of each |")
@@ -47,10 +46,10 @@ def observability(rounds: int) -> None:
                     for server in (on, off):
                         body = files[scenario.rows]
                         cpu[server.name].append(run(server, scenario, body, seconds=2).cpu_us)
-                with_, without = (statistics.median(values) for values in cpu.values())
+                with_, off_cpu = (statistics.median(values) for values in cpu.values())
                 extra = statistics.median(a - b for a, b in zip(*cpu.values(), strict=True))
                 least = min(cpu[on.name]) - min(cpu[off.name])
-                figures = f"{with_:.0f} | {without:.0f} | {extra:.0f} | {least:.0f}"
+                figures = f"{with_:.0f} | {off_cpu:.0f} | {extra:.0f} | {least:.0f}"
                 click.echo(f"| {scenario.label} | {figures} |")
         finally:
             for server in (on, off):
