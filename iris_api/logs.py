@@ -55,13 +55,19 @@ class RequestRecord(logging.LogRecord):
     """A request's record, whose fields are worked out when its line is made, with many others."""
 
     ALIKE = vars(logging.makeLogRecord({"name": __name__, "pathname": __file__}))
-    """What any formatter may ask for, and is the same in all of them."""
+    """What any formatter may ask for: most of it is the same in all of them."""
     del ALIKE["msg"]
 
     def __init__(self, level: int, said: Callable[[], dict[str, Any]]) -> None:
         name, now, process = logging.getLevelName(level), time.time(), os.getpid()
         vars(self).update(
-            self.ALIKE, levelno=level, levelname=name, created=now, process=process, said=said
+            self.ALIKE,
+            created=now,
+            msecs=now % 1 * 1000,
+            levelno=level,
+            levelname=name,
+            process=process,
+            said=said,
         )
 
     @cached_property

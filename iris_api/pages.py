@@ -94,8 +94,4 @@ def static(name: str) -> Response:
 def file(name: str) -> Response:
     """One of the files of the pages."""
     # Not conditional: Werkzeug fails on a year that no date has.
-    response = send_from_directory(STATIC, name, conditional=False)
-    # As bytes: the main loop's sockets wait for nothing, and Python sends no file on those.
-    response.direct_passthrough = False
-    response.make_sequence()
-    return response
+    return send_from_directory(STATIC, name, conditional=False)

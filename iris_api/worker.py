@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECONDS_BETWEEN_SCANS = 0.5
+ACCEPTED_AT_ONCE = 8
+"""Connections: more would go to the worker that is awake, while another sleeps."""
 SECONDS_BETWEEN_LOOKS = 0.002
 """For which the main loop answers before it looks what else has come."""
 MOST_SECONDS_AT_ONCE = 0.005
@@ -90,7 +92,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if not self.alive and not enabled:
             self._refusing = True
             for listener in self.sockets:
-                while self.nr_conns < self.worker_connections and self.accept(listener):
+                while self.accept(listener):
                     pass
         super().set_accept_enabled(enabled)
         if self._refusing:
@@ -103,6 +105,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         return bool(self.alive)
 
     def accept(self, listener: socket.socket) -> bool:
+        """Take a few connections if they wait; returns whether there may be more."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            if self.nr_conns >= self.worker_connections or not self._take(listener):
+                return False
+        return True
+
+    def _take(self, listener: socket.socket) -> bool:
         """Take a connection if one waits, and look at it when there is something to read."""
         try:
             client, address = listener.accept()
@@ -139,6 +148,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Connection) -> None:
         """Have a request answered in its turn if it is small, else by a thread; probes first."""
         conn.ready = time.monotonic()
+        conn.data_ready = True  # Or Gunicorn would wait for it, with a poller of its own.
         if not conn.small:
             self._submit(conn, self.handle)
         elif conn.probe and not (self._turns and self._turns[0].probe):
