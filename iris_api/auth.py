@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 HEADER = "X-API-Key"
 HOW = f"Send a valid API key as '{HEADER}: KEY' or as 'Authorization: Bearer KEY'."
 
+NOBODYS = f"This API key is nobody's: it may have been revoked. {HOW}"
+
 View = TypeVar("View", bound="Callable[..., object]")
 
 
@@ -78,5 +80,5 @@ def is_public(app: Flask, endpoint: str) -> bool:
 
 def _refuse() -> NoReturn:
     if current().wrong_key:
-        raise WrongKeyError(f"This API key is nobody's: it may have been revoked. {HOW}")
+        raise WrongKeyError(NOBODYS)
     raise NotAuthenticatedError(HOW)

@@ -10,6 +10,8 @@ from .exceptions import BodyTooLargeError, InvalidJSONError, MediaTypeError
 from .exchange import current
 
 JSON = "application/json"
+SEND_JSON = f"Send the body as 'Content-Type: {JSON}'."
+TOO_LARGE = "A body may have {:,} bytes at most: split the batch."
 
 
 def json_body(largest: int) -> bytes:
@@ -25,7 +27,7 @@ def json_body(largest: int) -> bytes:
     """
     request = current().request
     if request.environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
-        raise MediaTypeError(f"Send the body as 'Content-Type: {JSON}'.")
+        raise MediaTypeError(SEND_JSON)
     if "HTTP_CONTENT_ENCODING" in request.environ:
         raise MediaTypeError("Send the body as it is, without a Content-Encoding.")
     declared = request.content_length
@@ -37,7 +39,7 @@ def json_body(largest: int) -> bytes:
         body = request.get_data(cache=False)
         if len(body) <= largest:
             return body
-    raise BodyTooLargeError(f"A body may have {largest:,} bytes at most: split the batch.")
+    raise BodyTooLargeError(TOO_LARGE.format(largest))
 
 
 def _read(stream: IO[bytes], length: int) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 
+ABOUT_TO_STOP = "This server is about to stop: send requests to another one."
+
 
 class Drain:
     """A byte that a process shares with those it forks."""

@@ -59,11 +59,6 @@ def problem_of(error: IrisError, request_id: str) -> Problem:
     return cast("Problem", {**made, **error.extensions})
 
 
-def type_of(slug: str | None) -> str:
-    """The URI that names a kind of problem; without a slug its status says all."""
-    return TYPE_PREFIX + slug if slug else "about:blank"
-
-
 def problem(
     status: int,
     detail: str | None,
@@ -73,7 +68,7 @@ def problem(
 ) -> Problem:
     """A problem document; without slug and title it is the plain one of its status."""
     return {
-        "type": type_of(slug),
+        "type": TYPE_PREFIX + slug if slug else "about:blank",
         "title": title or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,

@@ -50,7 +50,7 @@ class Exchange:
         self.request = request
         self.started = perf_counter()
         self.waited = waited
-        """Seconds from its arrival, at the proxy if there is one, until a thread took it up."""
+        """Seconds from its arrival, at the proxy if there is one, until it was taken up."""
         self.caller: str | None = None
         """Name of the caller's key."""
         self.wrong_key = False

@@ -81,14 +81,14 @@ class Instruments:
         )
         self.seconds = CellHistogram(
             "iris_request_duration_seconds",
-            "From when a thread took a request up until its answer.",
+            "From when a request was taken up until its answer.",
             ("route",),
             buckets=SECONDS,
             registry=registry,
         )
         self.queue = CellHistogram(
             "iris_request_queue_seconds",
-            "From a request's arrival, at the proxy if there is one, until a thread took it up.",
+            "From a request's arrival, at the proxy if there is one, until it was taken up.",
             buckets=SECONDS,
             registry=registry,
         )

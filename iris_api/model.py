@@ -70,20 +70,13 @@ class Model:
     def probabilities(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Probabilities of shape (rows, classes) for rows of shape (rows, features).
 
-        Rows that fall into like bins of the reference are predicted one after the other: they take
-        like ways through a tree, and a forest takes a third less time for thousands of them.
+        Of many, like ones are predicted one after the other, as they take like ways through a tree,
+        and each that stands there twice but once: measurements of one decimal are often the same.
         """
         if len(rows) < MANY:
             return self.predictor.probabilities(rows)
-        histograms = self.manifest.reference.features
-        pairs = zip(histograms, rows.T, strict=True)
-        order = np.lexsort(
-            [np.searchsorted(h.edges, column).astype(np.uint16) for h, column in pairs]
-        )
-        found = self.predictor.probabilities(rows[order])
-        probabilities = np.empty_like(found)
-        probabilities[order] = found
-        return probabilities
+        distinct, places = _distinct(rows)
+        return self.predictor.probabilities(distinct)[places]
 
     def answer(self, body: bytes) -> tuple[bytes, Outcome]:
         """Parse a request's body, predict its rows, and answer in the shape they came in.
@@ -97,3 +90,17 @@ class Model:
         request = self.schema.parse(body)
         found = self.predict(request.rows)
         return batch(found) if request.batch else single(found, request.rows[0]), found
+
+
+def _distinct(
+    rows: NDArray[np.floating[Any]],
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp]]:
+    """Each row once, like ones one after the other, and where each of the given is among them."""
+    # Sixteen bits at a time: these are sorted in linear time.
+    order = np.lexsort(np.ascontiguousarray(rows, np.float32).view(np.uint16).T)
+    ordered = rows[order]
+    first = np.ones(len(rows), np.bool_)
+    np.any(ordered[1:] != ordered[:-1], axis=1, out=first[1:])
+    places = np.empty(len(rows), np.intp)
+    places[order] = np.cumsum(first) - 1
+    return ordered[first], places

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from werkzeug.exceptions import NotFound
 
 from . import auth, errors
-from .body import JSON
+from .body import SEND_JSON, TOO_LARGE
+from .drain import ABOUT_TO_STOP
 from .exceptions import (
     BodyTooLargeError,
     DrainingError,
@@ -18,6 +19,7 @@ from .exceptions import (
     OverloadedError,
     WrongKeyError,
 )
+from .shed import BUSY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,10 +97,10 @@ def refusals(most_bytes: int) -> dict[type[IrisError], IrisError]:
     """Each error that is raised without a model, as it is raised."""
     raised: tuple[IrisError, ...] = (
         NotAuthenticatedError(auth.HOW),
-        WrongKeyError(f"This API key is nobody's: it may have been revoked. {auth.HOW}"),
-        OverloadedError("The service is busier than it can be: try again in a second."),
-        DrainingError("This server is about to stop: send requests to another one."),
-        BodyTooLargeError(f"A body may have {most_bytes:,} bytes at most: split the batch."),
-        MediaTypeError(f"Send the body as 'Content-Type: {JSON}'."),
+        WrongKeyError(auth.NOBODYS),
+        OverloadedError(BUSY),
+        DrainingError(ABOUT_TO_STOP),
+        BodyTooLargeError(TOO_LARGE.format(most_bytes)),
+        MediaTypeError(SEND_JSON),
     )
     return {type(error): error for error in raised}

@@ -12,6 +12,7 @@ from . import pages
 from .answers import BatchPrediction, SinglePrediction
 from .auth import public
 from .body import JSON, json_body
+from .drain import ABOUT_TO_STOP
 from .drift import DriftReport, report
 from .exceptions import (
     BodyTooLargeError,
@@ -160,7 +161,7 @@ def metrics() -> Response:
 def health() -> Response:
     """Whether requests should be sent here now."""
     if service().drain.begun:
-        raise DrainingError("This server is about to stop: send requests to another one.")
+        raise DrainingError(ABOUT_TO_STOP)
     return answer(
         {"status": "healthy", "model": "loaded", "model_version": service().model.version}
     )

@@ -11,6 +11,8 @@ from .exchange import current
 if TYPE_CHECKING:
     from flask import Flask
 
+BUSY = "The service is busier than it can be: try again in a second."
+
 
 def init_app(app: Flask) -> None:
     """Look at the age of every request that is no probe, before anything is done for it."""
@@ -23,4 +25,4 @@ def init_app(app: Flask) -> None:
             endpoint = exchange.request.endpoint
             if endpoint is None or is_public(app, endpoint):
                 return
-            raise OverloadedError("The service is busier than it can be: try again in a second.")
+            raise OverloadedError(BUSY)

@@ -12,10 +12,13 @@ export function steady(ask) {
     wanted = true;
     if (busy) return;
     busy = true;
-    while (wanted) {
-      wanted = false;
-      await Promise.all([ask(), rest()]);
+    try {
+      while (wanted) {
+        wanted = false;
+        await Promise.all([ask(), rest()]);
+      }
+    } finally {
+      busy = false;
     }
-    busy = false;
   };
 }
