@@ -28,7 +28,7 @@ CHUNKS_BETWEEN = 64
 class Job(BaseModel):
     """What two runs must have in common for the second to go on with the first."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     input: str
     inode: int
@@ -57,7 +57,7 @@ class Job(BaseModel):
 class Reached(BaseModel):
     """How far a run has come: places in its three files, and rows."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     place: Place | None = None
     output: int = 0
@@ -74,7 +74,7 @@ class Reached(BaseModel):
 class Checkpoint(BaseModel):
     """How far a job has come."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     job: Job
     reached: Reached

@@ -96,6 +96,11 @@ class RequestSchema:
         """All that is wrong with one row."""
         return [self._field_error(None, detail) for detail in self._wrong(row)]
 
+    def too_many(self, rows: int) -> TooManyRowsError:
+        """What is raised for an array of so many rows."""
+        told = f"The batch has {rows:,} rows and may have {self.max_rows:,}: split it."
+        return TooManyRowsError(told)
+
     def _refusal(
         self, found: list[Any], body: bytes, *, batch: bool
     ) -> InvalidJSONError | TooManyRowsError | ContractError:
@@ -105,8 +110,7 @@ class RequestSchema:
         if not batch:
             return self._contract_error([(None, parsed, found)])
         if len(parsed) > self.max_rows:
-            told = f"The batch has {len(parsed):,} rows and may have {self.max_rows:,}: split it."
-            return TooManyRowsError(told)
+            return self.too_many(len(parsed))
         if not parsed:
             empty = "The batch is empty: send one row at least"
             return ContractError((FieldError(None, None, empty, "too_short"),), total=1)

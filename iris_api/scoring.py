@@ -11,6 +11,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 WHOLE = b"0123456789+- "
 DECIMAL = WHOLE + b".eE"
 """All that a number is written with. Python would also take `1_000`, `nan` and other digits."""
-
-STEPS = np.array([b"," + figure for figure in FIGURES])
-"""Each probability that can be answered, as a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +136,9 @@ class Scorer:
         steps = np.rint(found.probabilities * 10**DECIMALS).astype(np.intp)
         confidences = steps[np.arange(len(steps)), labels]
         ends = np.full(len(steps), self._end)
-        given = (STEPS[column] for column in steps.T)
-        cells = (self._labels[labels], STEPS[confidences], *given, ends)
+        figures = _figures()
+        given = (figures[column] for column in steps.T)
+        cells = (self._labels[labels], figures[confidences], *given, ends)
         answers = _joined(cells).splitlines(keepends=True)
         return b"".join(chain.from_iterable(zip(records, answers, strict=True)))
 
@@ -157,6 +156,12 @@ def score_all(scorer: Scorer, chunks: Iterable[Chunk], *, threads: int) -> Itera
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@cache
+def _figures() -> NDArray[np.bytes_]:
+    """Each probability that can be answered, as a cell; made for who scores, not for a server."""
+    return np.array([b"," + figure for figure in FIGURES])
 
 
 def quoted(text: str) -> str:
