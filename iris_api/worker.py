@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECONDS_BETWEEN_SCANS = 0.5
-ACCEPTED_AT_ONCE = 8
-"""Connections: more would go to the worker that is awake, while another sleeps."""
 SECONDS_BETWEEN_LOOKS = 0.002
 """For which the main loop answers before it looks what else has come."""
 MOST_SECONDS_AT_ONCE = 0.005
@@ -61,7 +59,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def prepare(self) -> None:
         """Have nothing at work yet."""
         self._turns: deque[Connection] = deque()
-        self._wary = 0
+        self._closed = self._wary = 0
         self._average = 0.0
         self._at_work: dict[Connection, float] = {}
         self._refusing = False
@@ -105,8 +103,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         return bool(self.alive)
 
     def accept(self, listener: socket.socket) -> bool:
-        """Take a few connections if they wait; returns whether there may be more."""
-        for _ in range(ACCEPTED_AT_ONCE):
+        """Take as many connections as were closed since the last, and one more; returns whether all came.
+
+        With more the worker that is awake would take all of a burst that stays, and one that sleeps
+        none; with fewer there would be little to answer together where each has one request.
+        """
+        most, self._closed = self._closed + 1, 0
+        for _ in range(most):
             if self.nr_conns >= self.worker_connections or not self._take(listener):
                 return False
         return True
@@ -235,6 +238,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def _finish(self, conn: Connection, keep: Any) -> None:
         """Close a connection, or wait for another request, which may have come with the last."""
         if not keep:
+            self._closed += 1
             self._close(conn, graceful=True)
             return
         conn.set_timeout()
