@@ -103,7 +103,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         return bool(self.alive)
 
     def accept(self, listener: socket.socket) -> bool:
-        """Take as many connections as were closed since the last, and one more; returns whether all came.
+        """Take as many connections as were closed since, and one; returns whether all came.
 
         With more the worker that is awake would take all of a burst that stays, and one that sleeps
         none; with fewer there would be little to answer together where each has one request.
