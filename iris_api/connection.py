@@ -6,13 +6,13 @@ import errno
 import re
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Self
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import TConn
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
 
 NOTHING_YET = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
 MOST_SECONDS_TO_SEND = 10.0
@@ -23,29 +23,50 @@ LARGEST_LOOK = 64 * 1024
 """Bytes of a request that the main loop waits for; a thread waits for what is larger."""
 LARGEST_AT_ONCE = 16 * 1024
 """Bytes of a request that the main loop answers itself."""
-PROBE = b"GET /health"
+MOST_BUFFERS = 64
+"""That are written by one call; the kernel takes 1,024."""
+PROBE = re.compile(rb"GET /health[/ ?]")
 HEAD_END = b"\r\n\r\n"
 DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*0*(\d{1,9})", re.IGNORECASE)
 OTHERWISE = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
 """Of a body that is sent when the client was told to go on, or of a length that is not declared."""
 
 
-class ClientSocket(socket.socket):
-    """A client's socket. It can keep what is written, for who must not wait until it is taken."""
+class Seen(Enum):
+    """What a look at a connection found to be there."""
 
-    __slots__ = ("_kept",)
+    TOO_LITTLE = auto()
+    """Nothing yet, or the beginning of a request."""
+    SMALL = auto()
+    """A request, as a whole, so small that the main loop answers it."""
+    PROBE = auto()
+    """One that asks for the service's health, and so is not to wait behind predictions."""
+    LARGE = auto()
+    """One that a thread answers, and waits for what is yet to come of it."""
+    ENDLESS = auto()
+    """A head larger than any that is taken."""
+    END = auto()
+    """No more: the client has closed it."""
+
+
+class ClientSocket(socket.socket):
+    """A client's socket that keeps what is written, so that nobody waits until it is taken."""
+
+    __slots__ = ("_kept", "_waits")
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         self._kept: list[Any] | None = None
+        self._waits = True
 
-    def keep(self) -> None:
-        """From now on keep what is written, and wait for nothing."""
+    def keep(self, *, waits: bool) -> None:
+        """Keep what is written from now on; and wait for what is to be read, or not even that."""
         self._kept = []
+        self._waits = waits
 
     def setblocking(self, flag: bool) -> None:
-        """Wait for the client or not; who keeps what is written does not."""
-        if self._kept is None:
+        """Wait for the client or not; who may not wait, does not."""
+        if self._waits:
             super().setblocking(flag)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
@@ -55,89 +76,94 @@ class ClientSocket(socket.socket):
         else:
             self._kept.append(data)
 
-    def send_kept(self) -> bytes:
-        """Write what was kept, as far as it is taken now; returns the rest."""
-        kept, self._kept = b"".join(self._kept or ()), None
-        try:
-            return kept[self.send(kept) :]
-        except BlockingIOError:
-            return kept
-        except OSError:
-            return b""
+    def send_kept(self) -> bool:
+        """Write what was kept as far as it is taken now; returns whether nothing is left.
+
+        Nothing is, too, when the client has gone. No part of it is copied: what many connections
+        are sent, they share.
+        """
+        while self._kept:
+            try:
+                sent = self.sendmsg(self._kept[:MOST_BUFFERS])
+            except BlockingIOError:
+                return False
+            except OSError:
+                break
+            while self._kept and sent >= len(self._kept[0]):
+                sent -= len(self._kept.pop(0))
+            if sent:
+                self._kept[0] = memoryview(self._kept[0])[sent:]
+        self._kept = None
+        self._waits = True
+        return True
+
+    def bytes_left(self) -> int:
+        """Of what was kept."""
+        return sum(map(len, self._kept or ()))
 
 
 class Connection(TConn):  # type: ignore[misc]
-    """A client's connection, which is left to the worker's main loop to be closed with grace."""
+    """A client's connection."""
 
     sock: ClientSocket
     ready: float
     """When its last request was there to be answered."""
     among: deque[Connection] | None = None
-    """Who it waits with, for a first request or for another; none while one is answered."""
+    """Who it waits with: for a first request, for another, or to be read; none while answered."""
+    kept_alive = False
+    """Whether another request may follow the one that was answered."""
     watched = False
-    """Whether the poller looks out for what it sends."""
-    small = False
-    """Whether its request is there as a whole, and so small that the main loop answers it."""
-    gone = False
-    """Whether its client has closed it, and said nothing."""
-    seen = 0
-    """Bytes of it that were there at the last look."""
-    probe = False
-    """Whether it asks for the service's health, and so is not to wait behind predictions."""
-    endless = False
-    """Whether its head is larger than any that is taken."""
+    """Whether the poller looks out for it."""
+    begun = 0
+    """Bytes that were there of a request at the last look, if it was not whole."""
     left = MOST_BYTES_TO_DRAIN
 
-    def __init__(
-        self, cfg: Any, accepted: socket.socket, *addresses: Any, linger: Callable[[Self], None]
-    ) -> None:
+    def __init__(self, cfg: Any, accepted: socket.socket, *addresses: Any) -> None:
         super().__init__(cfg, ClientSocket(accepted), *addresses)
-        self._linger = linger
+        self.data_ready = True  # Or Gunicorn would wait for it, with a poller of its own.
 
-    def has_request(self) -> bool:
-        """Whether a request is there, with its body if that is small: a thread need not wait.
+    def look(self) -> Seen:
+        """See what of a request is there, and leave it there.
 
-        What is there is looked at and left there. Until there is more, the kernel is told not to
-        wake the main loop for it (SO_RCVLOWAT).
+        Until there is more than a part, the kernel is told not to wake the main loop for it
+        (SO_RCVLOWAT).
         """
-        there = held = self.held()
-        try:
-            there += self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
-        except OSError as error:
-            if error.errno not in NOTHING_YET:
-                return True
-            if not held:
-                return False
-        self.probe = there.startswith(PROBE)
+        held = self.held()
+        peeked = self._peek() if _length_of_request(held) > len(held) else b""
+        there = held + (peeked or b"")
+        if not there:
+            return Seen.TOO_LITTLE if peeked is None else Seen.END
         needed = _length_of_request(there)
-        self.small = 0 < needed <= min(len(there), LARGEST_AT_ONCE)
-        ended = len(there) <= self.seen
-        self.gone = not there
-        self.endless = len(there) >= LARGEST_LOOK and HEAD_END not in there
-        if self.endless:
-            self.seen = len(there)
-            return False
-        if needed <= len(there) or needed > LARGEST_LOOK or ended:
-            if self.seen:
-                self.seen = 0
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-            return True
-        if not self.seen:
+        ended = peeked is not None and len(there) <= self.begun
+        if len(there) >= LARGEST_LOOK and HEAD_END not in there:
+            self.begun = len(there)
+            return Seen.ENDLESS
+        if len(there) < needed <= LARGEST_LOOK and not ended:
+            self._wait_for(needed, len(there), len(held))
+            return Seen.TOO_LITTLE
+        if self.begun:
+            self.begun = 0
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        if 0 < needed <= min(len(there), LARGEST_AT_ONCE):
+            return Seen.PROBE if PROBE.match(there) else Seen.SMALL
+        return Seen.LARGE
+
+    def _peek(self) -> bytes | None:
+        """What the kernel has of it; nothing at all after its end, None where more may come."""
+        try:
+            return self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
+        except OSError as error:
+            return None if error.errno in NOTHING_YET else b""
+
+    def _wait_for(self, needed: int, there: int, held: int) -> None:
+        if not self.begun:
             self.timeout = time.monotonic() + MOST_SECONDS_TO_SEND
-        self.seen = len(there)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed - len(held))
-        return False
+        self.begun = there
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed - held)
 
     def held(self) -> bytes:
         """What was read along with the request before."""
         return self.parser.unreader.buf.getvalue() if self.parser else b""
-
-    def close(self, graceful: bool = False) -> None:
-        """Close it; with grace, when its client has read the answer and closes too."""
-        if graceful:
-            self._linger(self)
-        else:
-            super().close()
 
 
 def _length_of_request(there: bytes) -> int:

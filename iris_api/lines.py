@@ -6,6 +6,7 @@ them, and plain ASCII, so that nothing a client sends can end it or turn it arou
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -16,22 +17,21 @@ from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LINE_BYTES = 4096
 """PIPE_BUF on Linux, newline included."""
 HELD_LINES = 64
-"""Most lines that wait to be written."""
+"""Lines that are written together, before their time."""
+MOST_HELD_LINES = 4096
+"""That wait for who reads them, where nobody may wait for that."""
 HELD_SECONDS = 0.01
 """How long the first of them waits."""
 SECONDS_BETWEEN_COMPLAINTS = 60.0
 SECONDS_FOR_A_READER = 1.0
-"""That a full pipe may take until it has room again; then lines are lost until it has."""
+"""That a full pipe may take until it has room again, where one may wait; then lines are lost."""
 LEFT_AS_IT_IS = 100
 """Characters of a field that is not shortened any further."""
 KEPT = ("time", "level", "event", "request_id", "process")
@@ -108,6 +108,9 @@ class StdoutHandler(logging.Handler):
     make and write many lines together costs a third of what it costs one by one, between requests,
     when all that it takes has left the processor's cache. What is held is written at a worker's
     end, unless that is a kill -9.
+
+    A reader that is slow delays nobody who holds: its lines wait for it, and are lost when they are
+    too many.
     """
 
     def __init__(self) -> None:
@@ -116,7 +119,7 @@ class StdoutHandler(logging.Handler):
             TextFormatter() if sys.stdout and sys.stdout.isatty() else JSONFormatter()
         )
         self._holds = False
-        self._held: deque[logging.LogRecord] = deque()
+        self._held: deque[logging.LogRecord | str] = deque()  # A str: a line that was made already.
         self._due = 0.0
         self._stalled = False
         self._complained = -SECONDS_BETWEEN_COMPLAINTS
@@ -135,57 +138,83 @@ class StdoutHandler(logging.Handler):
         if not self._held:
             self._due = time.monotonic() + HELD_SECONDS
         self._held.append(record)
-        if not self._holds or record.levelno > logging.WARNING or len(self._held) >= HELD_LINES:
+        waiting = len(self._held)
+        if not self._holds:
             self.flush()
+        elif waiting > MOST_HELD_LINES:
+            self._held.pop()
+            self._complain("nobody reads them")
+        elif record.levelno > logging.WARNING or waiting % HELD_LINES == 0:
+            self.flush(wait=False)
 
-    def flush(self) -> None:
-        """Write what is held, in pieces that reach a pipe whole."""
+    def flush(self, *, wait: bool = True) -> None:
+        """Write what is held, in pieces that reach a pipe whole.
+
+        What finds no room is held on; or, where one may wait for that, lost after
+        `SECONDS_FOR_A_READER`.
+        """
+        if sys.stdout is None:  # It was closed before the start.
+            self._held.clear()
         if not self._held:
             return
         with self._writing:
+            until = time.monotonic() + (SECONDS_FOR_A_READER if wait else 0.0)
             try:
-                for piece in self._pieces():
-                    if self._has_room():
-                        sys.stdout.write(piece)
-                        sys.stdout.flush()
-            except Exception as error:  # noqa: BLE001
+                while self._held and self._has_room(until):
+                    self._write(self._piece())
+            except (OSError, ValueError) as error:  # It is no file any more.
+                self._held.clear()
                 self._complain(error)
+            if self._held and wait:
+                self._stalled = True
+                self._held.clear()
+                self._complain("nobody reads them")
+            self._due = time.monotonic() + HELD_SECONDS
 
-    def _has_room(self) -> bool:
+    def _has_room(self, until: float) -> bool:
         """Whether stdout takes a line now, or soon: who reads it must not stop the service."""
-        if sys.stdout is None:  # It was closed before the start.
-            return False
         try:
             descriptor = sys.stdout.fileno()
-        except OSError:  # No file at all, as in a test.
+        except io.UnsupportedOperation:  # No file at all, as in a test.
             return True
-        waiting = 0.0 if self._stalled else SECONDS_FOR_A_READER
-        self._stalled = not select.select([], [descriptor], [], waiting)[1]
-        if self._stalled:
-            self._complain(BlockingIOError("nobody reads them"))
-        return not self._stalled
+        waiting = 0.0 if self._stalled else max(until - time.monotonic(), 0.0)
+        room = bool(select.select([], [descriptor], [], waiting)[1])
+        self._stalled = self._stalled and not room
+        return room
 
-    def _complain(self, error: Exception) -> None:
+    def _write(self, piece: str) -> None:
+        try:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        except Exception as error:  # noqa: BLE001  # No log line is worth an answer.
+            self._complain(error)
+
+    def _piece(self) -> str:
+        """The next lines of those held, as many together as a pipe takes whole."""
+        piece = ""
+        while self._held:
+            line = self._line(self._held.popleft())
+            if piece and len(piece) + len(line) > LINE_BYTES:
+                self._held.appendleft(line)
+                break
+            piece += line
+        return piece
+
+    def _line(self, record: logging.LogRecord | str) -> str:
+        if isinstance(record, str):
+            return record
+        try:
+            return self.format(record) + "\n"
+        except Exception as error:  # noqa: BLE001
+            self._complain(error)
+            return ""
+
+    def _complain(self, why: Exception | str) -> None:
         """On stderr, and not for each line: a full disk would fill the other one too."""
         if time.monotonic() - self._complained > SECONDS_BETWEEN_COMPLAINTS:
             self._complained = time.monotonic()
             with suppress(Exception):
-                sys.stderr.write(f"iris-api: log lines are lost ({error})\n")
-
-    def _pieces(self) -> Iterator[str]:
-        """The lines held, as many together as a pipe takes whole."""
-        piece = ""
-        while self._held:
-            try:
-                line = self.format(self._held.popleft()) + "\n"
-            except Exception as error:  # noqa: BLE001  # No log line is worth an answer.
-                self._complain(error)
-                continue
-            if len(piece) + len(line) > LINE_BYTES:
-                yield piece
-                piece = ""
-            piece += line
-        yield piece
+                sys.stderr.write(f"iris-api: log lines are lost ({why})\n")
 
 
 logging.logThreads = logging.logMultiprocessing = False  # No line names them.

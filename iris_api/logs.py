@@ -72,9 +72,13 @@ class RequestRecord(logging.LogRecord):
 
     @cached_property
     def msg(self) -> dict[str, Any]:  # type: ignore[override]
-        """What there is to say of the request."""
-        said: dict[str, Any] = vars(self)["said"]()
+        """What there is to say of the request; and what it was made of is let go of."""
+        said: dict[str, Any] = vars(self).pop("said")()
         return said
+
+    def work_out(self) -> None:
+        """Make the fields now: the rows of a batch are too much to be kept for them."""
+        vars(self)["msg"] = self.msg
 
 
 def init_app(app: Flask) -> None:
@@ -99,9 +103,13 @@ def init_app(app: Flask) -> None:
         exchange, status = current(), response.status_code
         level = _level(app, exchange, status)
         if logger.isEnabledFor(level):
+            outcome = exchange.outcome
+            told = exchange, status, exchange.seconds, outcome
+            record = RequestRecord(level, partial(said, *told))
+            if outcome is not None and len(outcome) > 1:
+                record.work_out()
             # Not by `logger.log`, which walks the stack for where it was called.
-            told = exchange, status, exchange.seconds, exchange.outcome
-            logger.handle(RequestRecord(level, partial(said, *told)))
+            logger.handle(record)
         return response
 
 

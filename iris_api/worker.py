@@ -11,7 +11,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -21,22 +21,21 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from .connection import LARGEST_LOOK, MOST_SECONDS_TO_SEND, NOTHING_YET, Connection
+from .connection import LARGEST_LOOK, MOST_SECONDS_TO_SEND, NOTHING_YET, Connection, Seen
 from .lines import STDOUT
 from .queueing import note_wait
+from .turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from concurrent.futures import Future
 
 SECONDS_BETWEEN_SCANS = 0.5
 SECONDS_BETWEEN_LOOKS = 0.002
 """For which the main loop answers before it looks what else has come."""
-MOST_SECONDS_AT_ONCE = 0.005
-"""What answers by the main loop may take, on the average of the last few: so long the interpreter
-leaves a thread alone."""
-LAST_FEW = 8
-WARY = 100
-"""Small requests that threads answer where it was more."""
+MOST_SECONDS_TO_TAKE = 10.0
+"""What a client may take until it takes another part of its answer."""
+MOST_BYTES_UNREAD = 128 * 1024 * 1024
+"""Of answers that are not read; with more, who has taken nothing for longest is let go of."""
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
@@ -46,6 +45,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     there, and then no longer than `MOST_SECONDS_TO_SEND` for what the client has yet to send. When
     the worker stops it takes what waits to be accepted, and from then on the kernel refuses what
     comes.
+
+    Of a connection it is known what the poller looks out for (`_watch`), and which others it waits
+    with (`_wait`): `pending_conns` for a request, `keepalived_conns` for another one,
+    `unread_conns` to be read. With none of them it has a turn (`Turns`), or a thread (`_at_work`).
     """
 
     alive: bool
@@ -58,9 +61,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Have nothing at work yet."""
-        self._turns: deque[Connection] = deque()
-        self._closed = self._wary = 0
-        self._average = 0.0
+        self.unread_conns: deque[Connection] = deque()
+        self._turns = Turns()
+        self._closed = 0
         self._at_work: dict[Connection, float] = {}
         self._refusing = False
         self._next_scan = self._next_notice = 0.0
@@ -77,10 +80,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         for connection, began in list(self._at_work.items()):
             if now - began > self.cfg.timeout > 0:
                 return
-            late = (now - began) / MOST_SECONDS_TO_SEND
-            if late > 1:  # It reads as if the client had ended there, and then writes to nobody.
+            if now - began > MOST_SECONDS_TO_SEND:  # It reads as if the client had ended there.
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RD if late < 2 else socket.SHUT_RDWR)
+                    connection.sock.shutdown(socket.SHUT_RD)
         super().notify()
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -123,41 +125,50 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
                 self.log.warning("Can't accept connections: %s", error)
                 time.sleep(SECONDS_BETWEEN_SCANS)
             return False
-        connection = Connection(
-            self.cfg, client, address, listener.getsockname(), linger=self.linger
-        )
-        connection.set_timeout()
         self.nr_conns += 1
-        self._watch(connection, self.look)
-        self._wait(connection, self.pending_conns)
+        connection = Connection(self.cfg, client, address, listener.getsockname())
+        self._step(connection, self._welcome)
         return True
 
-    def look(self, conn: Connection, _client: socket.socket) -> None:
+    def _step(self, conn: Connection, go: Any, *arguments: Any) -> Any:
+        """Go on with a connection: an error costs that connection, and not the worker."""
+        try:
+            return go(conn, *arguments)
+        except Exception:
+            self.log.exception("Error with a connection")
+            self._wait_no_more(conn)
+            self._close(conn)
+            return None
+
+    def _welcome(self, conn: Connection) -> None:
+        """Wait for the first request."""
+        conn.set_timeout()
+        self._watch(conn, self.look)
+        self._wait(conn, self.pending_conns)
+
+    def look(self, conn: Connection, _client: socket.socket | None = None) -> None:
         """Have a request answered once it is there; one that only began waits with the new."""
         if conn.among is None:  # It has been seen, and its turn will come.
             return
-        if conn.has_request():
-            self._wait_no_more(conn)
-            if conn.gone:
-                self._close(conn)
-            else:
-                self.enqueue_req(conn)
-        elif conn.endless:
+        seen = conn.look()
+        if seen is Seen.ENDLESS:
             self._give_up(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head has no end.")
-        elif conn.among is self.keepalived_conns:
+        elif seen is not Seen.TOO_LITTLE:
+            self._wait_no_more(conn)
+            self._take_on(conn, seen)
+        elif conn.begun and conn.among is self.keepalived_conns:
             self._wait_no_more(conn)
             self._wait(conn, self.pending_conns)
 
-    def enqueue_req(self, conn: Connection) -> None:
-        """Have a request answered in its turn if it is small, else by a thread; probes first."""
+    def _take_on(self, conn: Connection, seen: Seen) -> None:
+        """Have a request answered in its turn if it is small, else by a thread."""
         conn.ready = time.monotonic()
-        conn.data_ready = True  # Or Gunicorn would wait for it, with a poller of its own.
-        if not conn.small:
-            self._submit(conn, self.handle)
-        elif conn.probe and not (self._turns and self._turns[0].probe):
-            self._turns.appendleft(conn)  # One at a time: many must not keep all else waiting.
+        if seen is Seen.END:
+            self._close(conn)
+        elif seen is Seen.LARGE:
+            self.enqueue_req(conn)
         else:
-            self._turns.append(conn)
+            self._turns.add(conn, seen)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Also answer what is small, and write the log lines of that, many together under load."""
@@ -166,7 +177,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if self._turns:
             self._take_turns()
         if STDOUT.seconds_left() <= 0:
-            STDOUT.flush()
+            STDOUT.flush(wait=False)
 
     def _take_turns(self) -> None:
         """Answer for a while, then send the answers.
@@ -177,67 +188,75 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         until = time.monotonic() + SECONDS_BETWEEN_LOOKS
         answered = []
         while self._turns and time.monotonic() < until:
-            conn = self._turns.popleft()
-            if self._wary and not conn.probe:
-                self._wary -= 1
-                self._submit(conn, self.handle)
+            conn, here = self._turns.next()
+            if here:
+                self._answer(conn)
+                answered.append(conn)
             else:
-                answered.append((conn, self._answer(conn)))
-        for conn, keep in answered:
-            rest = conn.sock.send_kept()
-            if rest:
-                self._submit(conn, self._send, rest, keep)
-            else:
-                self._finish(conn, keep)
+                self._step(conn, self.enqueue_req)
+        for conn in answered:
+            self._step(conn, self._send)
 
-    def _answer(self, conn: Connection) -> Any:
-        """Answer a request here and now, waiting for nothing; where that is slow, have threads."""
+    def _answer(self, conn: Connection) -> None:
+        """Answer a request here and now, waiting for nothing."""
         began = time.monotonic()
         note_wait(began - conn.ready)
-        conn.sock.keep()
-        keep = super().handle(conn)
-        self._average += (time.monotonic() - began - self._average) / LAST_FEW
-        if self._average > MOST_SECONDS_AT_ONCE:
-            self._wary, self._average = WARY, 0.0
-        return keep
+        conn.sock.keep(waits=False)
+        conn.kept_alive = super().handle(conn)
+        self._turns.took(time.monotonic() - began)
 
-    def _submit(self, conn: Connection, work: Any, *arguments: Any) -> None:
-        """Have a thread do something for a connection, which until then sends to nobody."""
+    def enqueue_req(self, conn: Connection) -> None:
+        """Have a thread answer a request."""
         self._watch(conn, None)
-        done = self.tpool.submit(work, conn, *arguments)
-        done.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
+        super().enqueue_req(conn)
 
     def handle(self, conn: Connection) -> Any:
-        """Answer a request, on a thread that is known to be at it."""
-        with self._known(conn) as began:
-            note_wait(began - conn.ready)
-            return super().handle(conn)
-
-    def _send(self, conn: Connection, rest: bytes, keep: Any) -> Any:
-        """Send what a client did not take at once, on a thread; then go on as was meant."""
-        with self._known(conn):
-            conn.sock.setblocking(True)
-            conn.sock.sendall(rest)
-            return keep
-
-    @contextmanager
-    def _known(self, conn: Connection) -> Iterator[float]:
-        """Have it known since when a thread is at work for a connection."""
+        """Answer a request, on a thread that is known to be at it; what it writes is kept."""
         began = self._at_work[conn] = time.monotonic()
         try:
-            yield began
+            note_wait(began - conn.ready)
+            conn.sock.keep(waits=True)
+            return super().handle(conn)
         finally:
             del self._at_work[conn]
 
-    def finish_request(self, conn: Connection, fs: Any) -> None:
-        """Go on with a connection that a thread is done with."""
-        with suppress(OSError):  # Gunicorn may have closed it.
-            conn.sock.setblocking(False)
-        self._finish(conn, not fs.cancelled() and fs.exception() is None and fs.result())
+    def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
+        """Send the answer of a thread."""
+        self._step(conn, self._finish_request, fs)
 
-    def _finish(self, conn: Connection, keep: Any) -> None:
+    def _finish_request(self, conn: Connection, fs: Future[Any]) -> None:
+        conn.sock.setblocking(False)
+        conn.kept_alive = not fs.cancelled() and fs.exception() is None and fs.result()
+        self._send(conn)
+
+    def _send(self, conn: Connection, _client: socket.socket | None = None) -> None:
+        """Send an answer as far as it is taken, and the rest when its client takes more."""
+        waited = conn.among is not None
+        if conn.sock.send_kept():
+            if waited:
+                self._wait_no_more(conn)
+                self._watch(conn, None)
+            self._finish(conn)
+            return
+        conn.timeout = time.monotonic() + MOST_SECONDS_TO_TAKE
+        if not waited:
+            self._watch(conn, self._send, selectors.EVENT_WRITE)
+            self._wait(conn, self.unread_conns)
+            self._let_go_of_idle()
+
+    def _let_go_of_idle(self) -> None:
+        """Where answers that are not read are too much, close who has taken nothing for longest."""
+        left = {conn: conn.sock.bytes_left() for conn in self.unread_conns}
+        for conn in sorted(left, key=lambda each: each.timeout):
+            if sum(left.values()) <= MOST_BYTES_UNREAD:
+                break
+            del left[conn]
+            self._wait_no_more(conn)
+            self._close(conn)
+
+    def _finish(self, conn: Connection) -> None:
         """Close a connection, or wait for another request, which may have come with the last."""
-        if not keep:
+        if not conn.kept_alive:
             self._closed += 1
             self._close(conn, graceful=True)
             return
@@ -248,7 +267,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             self._watch(conn, self.look)
         if conn.held():
             self._wait(conn, self.pending_conns)
-            self.look(conn, conn.sock)
+            self.look(conn)
         else:
             self._wait(conn, self.keepalived_conns)
 
@@ -269,13 +288,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             return
         self._next_scan = now + SECONDS_BETWEEN_SCANS
         why = f"The request was not there after {MOST_SECONDS_TO_SEND:.0f} seconds."
-        for connection in [each for each in self.pending_conns if each.timeout <= now]:
-            self._give_up(connection, HTTPStatus.REQUEST_TIMEOUT, why)
+        for conn in [*self.pending_conns, *self.unread_conns]:
+            if conn.timeout <= now:
+                self._step(conn, self._give_up, HTTPStatus.REQUEST_TIMEOUT, why)
 
     def _give_up(self, conn: Connection, status: HTTPStatus, why: str) -> None:
-        """Wait for a request no longer; who sent a part of it is told why."""
+        """Wait for a client no longer; who sent a part of a request is told why."""
         self._wait_no_more(conn)
-        began, conn.seen = conn.seen > 0, 0
+        began, conn.begun = conn.begun > 0, 0
         if began:
             with suppress(OSError):
                 gunicorn.util.write_error(conn.sock, status, "", why)
@@ -285,18 +305,25 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Stop at once, without the pool's lock, which this may have interrupted the taking of."""
         Worker.handle_quit(self, sig, frame)
 
-    def linger(self, conn: Connection) -> None:
+    def _close(self, conn: Connection, *, graceful: bool = False) -> None:
+        """Close a connection; with grace, when its client has read the answer and closes too."""
+        self._watch(conn, None)
+        if graceful and self._linger(conn):
+            return
+        self.nr_conns -= 1
+        conn.close()
+
+    def _linger(self, conn: Connection) -> bool:
         """Wait in the poller, and not in the main loop, for a client to close in its turn."""
         try:
             conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.setblocking(False)
         except OSError:
-            conn.close()
-            return
-        self.nr_conns += 1
-        conn.sock.setblocking(False)
+            return False
         conn.set_timeout()
         self._watch(conn, self._drain)
         self._wait(conn, self.pending_conns)
+        return True
 
     def _drain(self, conn: Connection, client: socket.socket) -> None:
         """Read what nobody wants until the client closes: a reset could overtake the answer."""
@@ -308,11 +335,6 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         self._wait_no_more(conn)
         self._close(conn)
 
-    def _close(self, conn: Connection, *, graceful: bool = False) -> None:
-        self._watch(conn, None)
-        self.nr_conns -= 1
-        conn.close(graceful=graceful)
-
     def _wait(self, conn: Connection, among: deque[Connection]) -> None:
         """Wait for a request among others that do, the first to be given up first."""
         conn.among = among
@@ -323,18 +345,18 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             conn.among.remove(conn)
             conn.among = None
 
-    def _watch(self, conn: Connection, then: Any) -> None:
-        """Have something done whenever a client sends something, or nothing any more."""
+    def _watch(self, conn: Connection, then: Any, events: int = selectors.EVENT_READ) -> None:
+        """Go on whenever a client sends something, or takes something; or look out no more."""
         if conn.watched:
             with suppress(KeyError, ValueError):
                 self.poller.unregister(conn.sock)
         if then is not None:
-            self.poller.register(conn.sock, selectors.EVENT_READ, partial(then, conn))
+            self.poller.register(conn.sock, events, partial(self._step, conn, then))
         conn.watched = then is not None
 
     def _cap_keepalive(self, deadline: float) -> None:
         """A worker that stops waits for silent clients no longer than for kept-alive ones."""
         super()._cap_keepalive(deadline)
         for connection in self.pending_conns:
-            if not connection.seen:
+            if not connection.begun:
                 connection.timeout = min(connection.timeout, deadline)

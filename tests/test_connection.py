@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
+import select
 import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from iris_api.connection import LARGEST_LOOK, Connection
+from iris_api.connection import LARGEST_LOOK, MOST_BUFFERS, Connection, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,50 +24,70 @@ def ends() -> Iterator[tuple[socket.socket, Connection]]:
         socket.create_connection(listener.getsockname()) as client,
     ):
         accepted, address = listener.accept()
-        arguments = (SimpleNamespace(), accepted, address, listener.getsockname())
-        connection = Connection(*arguments, linger=lambda _: None)
+        connection = Connection(SimpleNamespace(), accepted, address, listener.getsockname())
         yield client, connection
         connection.close()
 
 
+WHOLE = HEAD + b"Content-Length: 3\r\n\r\n{} "
+PROBE = b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    "there",
+    ("there", "seen"),
     [
-        HEAD + b"\r\n",
-        HEAD + b"Content-Length: 3\r\n\r\n{} ",
-        HEAD + b"content-length:3\r\n\r\n{} GET / HTTP/1.1",
-        HEAD + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
-        HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n",
-        HEAD + b"Content-Length: 65537\r\n\r\n",
-        HEAD + b"Content-Length: ten\r\n\r\n",
+        (HEAD + b"\r\n", Seen.SMALL),
+        (WHOLE, Seen.SMALL),
+        (WHOLE.lower() + b" GET / HTTP/1.1", Seen.SMALL),
+        (PROBE, Seen.PROBE),
+        (PROBE.replace(b"/ready", b"?x"), Seen.PROBE),
+        (PROBE.replace(b"/ready", b"z"), Seen.SMALL),
+        (HEAD + b"Content-Length: %d\r\n\r\n" % 20_000 + b"x" * 20_000, Seen.LARGE),
+        (HEAD + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", Seen.LARGE),
+        (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", Seen.LARGE),
+        (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n", Seen.LARGE),
+        (HEAD + b"Content-Length: 65537\r\n\r\n", Seen.LARGE),
+        (HEAD + b"Content-Length: ten\r\n\r\n", Seen.SMALL),
     ],
 )
-def test_a_thread_is_asked_for_what_needs_no_waiting(
-    ends: tuple[socket.socket, Connection], there: bytes
+def test_a_request_is_seen_for_what_it_is(
+    ends: tuple[socket.socket, Connection], there: bytes, seen: Seen
 ) -> None:
-    """A whole request, a large one, one that the client has to be told about."""
+    """A small one as a whole; a large one, and one that the client has to be told about."""
     client, connection = ends
     client.sendall(there)
-    assert connection.has_request()
+    assert connection.look() is seen
     assert connection.sock.recv(len(there)) == there, "it was only looked at"
 
 
-@pytest.mark.parametrize(
-    "there",
-    [b"G", HEAD, HEAD + b"Content-Length: 3\r\n\r\n", HEAD + b"Content-Length: 3\r\n\r\n{}"],
-)
+@pytest.mark.parametrize("there", [b"G", HEAD, WHOLE[:-3], WHOLE[:-1]])
 def test_a_part_of_a_request_is_waited_for(
     ends: tuple[socket.socket, Connection], there: bytes
 ) -> None:
     """Until there is more, or the client ends it; then a thread finds out what it is."""
     client, connection = ends
     client.sendall(there)
-    assert not connection.has_request()
+    assert connection.look() is Seen.TOO_LITTLE
     assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) > len(there)
     client.shutdown(socket.SHUT_WR)
-    assert connection.has_request()
+    assert connection.look() is Seen.LARGE
     assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
+def test_what_was_read_along_is_seen_with_what_is_there(
+    ends: tuple[socket.socket, Connection],
+) -> None:
+    """A whole request needs no look at the kernel; of a part the rest is waited for."""
+    client, connection = ends
+    buffer = io.BytesIO(WHOLE)
+    connection.parser = SimpleNamespace(unreader=SimpleNamespace(buf=buffer))
+    assert connection.look() is Seen.SMALL
+    buffer.truncate(len(WHOLE) - 2)
+    for _ in range(2):
+        assert connection.look() is Seen.TOO_LITTLE, "nothing new is no end"
+    client.sendall(b"} ")
+    assert connection.look() is Seen.SMALL
+    assert connection.begun == 0
 
 
 def test_a_head_without_end_is_told_from_a_large_body(
@@ -77,20 +99,59 @@ def test_a_head_without_end_is_told_from_a_large_body(
     client.sendall(b"x" * LARGEST_LOOK)
     connection.sock.recv(LARGEST_LOOK, socket.MSG_PEEK | socket.MSG_WAITALL)
     connection.sock.setblocking(False)
-    assert not connection.has_request()
-    assert connection.endless
+    assert connection.look() is Seen.ENDLESS
     connection.sock.recv(LARGEST_LOOK)
-    connection.seen = 0
+    connection.begun = 0
     client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * LARGEST_LOOK)
-    assert connection.has_request()
-    assert not connection.endless
+    assert connection.look() is Seen.LARGE
 
 
-def test_nothing_is_no_request(ends: tuple[socket.socket, Connection]) -> None:
-    """A wake-up for nothing is waited through, and a client that left is a thread's."""
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_nothing_is_no_request(ends: tuple[socket.socket, Connection], how: str) -> None:
+    """A wake-up for nothing is waited through, and a client that left is seen to have left."""
     client, connection = ends
-    assert not connection.has_request()
+    assert connection.look() is Seen.TOO_LITTLE
+    if how == "reset":
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
+    select.select([connection.sock], [], [], 5)
+    assert connection.look() is Seen.END
+
+
+def test_what_is_kept_is_sent_as_far_as_it_is_taken(
+    ends: tuple[socket.socket, Connection],
+) -> None:
+    """In order, piece by piece, and what many are sent is not copied for each."""
+    client, connection = ends
+    parts = [bytes([number]) * 100_000 for number in range(2 * MOST_BUFFERS)]
+    connection.sock.keep(waits=False)
     connection.sock.setblocking(True)
-    connection.sock.recv(1, socket.MSG_PEEK)
-    assert connection.has_request()
+    for part in parts:
+        connection.sock.sendall(part)
+    assert not connection.sock.send_kept()
+    left = connection.sock.bytes_left()
+    assert 0 < left < sum(map(len, parts))
+    read, all_sent = b"", False
+    while not all_sent:
+        read += client.recv(1_000_000)
+        all_sent = connection.sock.send_kept()
+    client.settimeout(5)
+    while len(read) < sum(map(len, parts)):
+        read += client.recv(1_000_000)
+    assert read == b"".join(parts)
+    assert connection.sock.bytes_left() == 0
+    assert connection.sock.send_kept(), "there is nothing to send"
+    connection.sock.sendall(b"at once")
+    assert client.recv(100) == b"at once"
+
+
+def test_who_left_is_not_written_to(ends: tuple[socket.socket, Connection]) -> None:
+    """What was kept for it is let go of."""
+    client, connection = ends
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    select.select([connection.sock], [], [], 5)
+    connection.sock.keep(waits=False)
+    connection.sock.sendall(b"answer")
+    assert connection.sock.send_kept()
+    assert connection.sock.bytes_left() == 0

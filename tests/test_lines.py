@@ -188,3 +188,49 @@ def test_no_line_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(map(len, written)) <= LINE_BYTES
     events = [json.loads(line)["event"] for text in written for line in text.splitlines()]
     assert sorted(events) == sorted(f"{w}-{n}" for w in range(4) for n in range(500))
+
+
+def test_lines_wait_for_a_slow_reader_and_nobody_for_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where lines are held: none is lost until they are too many, and then the latest."""
+    monkeypatch.setattr(lines, "MOST_HELD_LINES", 2_000)
+    reading, writing = os.pipe()
+    handler = StdoutHandler()
+    handler.hold()
+    with os.fdopen(writing, "w") as full, os.fdopen(reading, "rb") as reader:
+        monkeypatch.setattr(sys, "stdout", full)
+        slowest = 0.0
+        for number in range(4_000):
+            began = time.monotonic()
+            handler.handle(record(str(number)))
+            handler.flush(wait=False)
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < lines.SECONDS_FOR_A_READER / 2
+        assert 0 < handler.seconds_left() < lines.HELD_SECONDS
+        os.set_blocking(reading, False)
+        read = b""
+        while chunk := reader.read1(4096):
+            read += chunk
+            handler.flush(wait=False)
+        events = [int(json.loads(line)["event"]) for line in read.splitlines()]
+        assert events == list(range(len(events)))
+        assert 2_000 <= len(events) < 4_000
+    assert capsys.readouterr().err == "iris-api: log lines are lost (nobody reads them)\n"
+
+
+def test_a_stdout_that_was_closed_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told once, and nothing piles up."""
+    handler = StdoutHandler()
+    handler.hold()
+    with open(os.devnull, "w") as closed:  # noqa: PTH123
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", closed)
+        for _ in range(3):
+            handler.handle(record("x"))
+            handler.flush()
+    assert handler.seconds_left() > lines.HELD_SECONDS
+    assert capsys.readouterr().err.count("log lines are lost") == 1

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from gunicorn.config import Config
 
-from iris_api import create_app
-from iris_api.logs import GunicornLogger
+from iris_api import create_app, logs
+from iris_api.logs import GunicornLogger, RequestRecord
 from iris_api.settings import Settings
 
 from .conftest import FLOWER, Key
@@ -105,6 +105,21 @@ def test_a_batch_has_the_rows_of_each_class(client: FlaskClient, said: Any) -> N
     assert sum(line["labels"].values()) == line["rows"] == 3
     assert line["labels"]["virginica"] >= 2
     assert 0.3 < line["confidence"] <= 1
+
+
+def test_what_waits_to_be_written_holds_no_batch(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of lines may wait; of a batch there is only what its line says."""
+    held: list[RequestRecord] = []
+    monkeypatch.setattr(logs.logger, "handle", held.append)
+    client.post("/v1/predict", json=[FLOWER] * 1_000)
+    client.post("/v1/predict", json=FLOWER)
+    batch, single = held
+    assert vars(batch)["msg"]["rows"] == 1_000
+    assert "said" not in vars(batch)
+    assert "msg" not in vars(single), "a line is made when it is written"
+    assert single.msg["rows"] == 1
 
 
 def test_a_refusal_says_why(client: FlaskClient, said: Any) -> None:

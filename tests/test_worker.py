@@ -5,14 +5,15 @@ import selectors
 import socket
 import threading
 import time
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from gunicorn import sock
 from gunicorn.config import Config
 
-from iris_api import connection, worker
-from iris_api.connection import LARGEST_LOOK
+from iris_api import connection, turns, worker
+from iris_api.connection import LARGEST_LOOK, ClientSocket
 from iris_api.worker import PatientWorker
 
 if TYPE_CHECKING:
@@ -131,10 +132,10 @@ def test_a_body_that_nobody_wants_ends_the_connection_and_not_a_thread(running: 
 
 
 def test_a_thread_that_waits_for_a_body_is_not_waited_for(running: Running) -> None:
-    """It reads as if the client had ended; a heart that should stop does."""
+    """It reads as if the client had ended, and may say so; a heart that should stop does."""
     with connect(running) as client:
         client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\nx")
-        assert answer(client) == b""
+        assert answer(client) == b"200 x"
     beats = running.tmp.last_update()
     running.cfg.set("timeout", 1)
     running._at_work[object()] = time.monotonic() - 2  # type: ignore[index]
@@ -186,12 +187,12 @@ def test_the_main_loop_answers_what_is_small_until_that_is_slow(running: Running
     def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         answered.append((environ["PATH_INFO"], threading.current_thread() is running.thread))
         if environ["PATH_INFO"] == "/slow":
-            time.sleep(worker.MOST_SECONDS_AT_ONCE * worker.LAST_FEW * 1.5)
+            time.sleep(turns.MOST_SECONDS_AT_ONCE * turns.LAST_FEW * 1.5)
         return echo(environ, start_response)
 
     running.wsgi = slow
     with connect(running) as client:
-        for path in ("/a", "/slow", *["/b"] * worker.WARY, "/c"):
+        for path in ("/a", "/slow", *["/b"] * turns.WARY, "/c"):
             client.sendall(small(path))
             assert answer(client) == b"200 ab"
         client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -204,24 +205,106 @@ def test_the_main_loop_answers_what_is_small_until_that_is_slow(running: Running
     assert by_threads == {"/b", "/"}
 
 
-def test_an_answer_that_is_not_taken_keeps_nobody_waiting(running: Running) -> None:
-    """It is a thread's to send it on; and it comes whole, and then the next."""
-    size = 8_000_000
+LARGE = 8_000_000
 
-    def large(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        if environ["PATH_INFO"] != "/large":
-            return echo(environ, start_response)
-        start_response("200 OK", [("Content-Length", str(size))])
-        return [b"y" * size]
 
-    running.wsgi = large
-    with connect(running) as reader, connect(running) as other:
-        reader.sendall(small("/large") + small())
+def largely(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An answer that no client's buffers take at once, for whoever asks for it."""
+    if environ["PATH_INFO"] != "/large":
+        return echo(environ, start_response)
+    environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(LARGE))])
+    return [b"y" * LARGE]
+
+
+@pytest.mark.parametrize("by_thread", [False, True])
+def test_an_answer_that_is_not_taken_keeps_nobody_waiting(
+    running: Running, by_thread: bool
+) -> None:
+    """Not the main loop, and no thread; it comes whole, and then the next."""
+    running.wsgi = largely
+    asked = small("/large")
+    if by_thread:
+        asked = asked.replace(b"Length: 2\r\n\r\nab", b"Length: 70000\r\n\r\n" + b"x" * 70_000)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(connect(running)) for _ in range(5)]
+        other = stack.enter_context(connect(running))
+        for reader in readers:
+            reader.sendall(asked + small())
         for _ in range(3):
             other.sendall(small())
             assert answer(other) == b"200 ab"
-        assert answer(reader) == b"200 " + b"y" * size
-        assert answer(reader) == b"200 ab"
+            time.sleep(0.05)
+        assert not running._at_work
+        for reader in readers:
+            assert answer(reader) == b"200 " + b"y" * LARGE
+            assert answer(reader) == b"200 ab"
+
+
+def test_who_does_not_read_is_closed(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a time in which it took nothing; who goes on reading is not, however slowly."""
+    monkeypatch.setattr(worker, "MOST_SECONDS_TO_TAKE", 0.5)
+    running.wsgi = largely
+    with connect(running) as silent, connect(running) as slow:
+        for client in (silent, slow):
+            client.sendall(small("/large"))
+        read = 0
+        while read < LARGE:
+            read += len(slow.recv(400_000))
+            time.sleep(0.06)
+        assert len(read_all(silent)) < LARGE
+
+
+def test_answers_that_nobody_reads_are_bounded(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has taken nothing for longest is let go of."""
+    monkeypatch.setattr(worker, "MOST_BYTES_UNREAD", 2 * LARGE)
+    running.wsgi = largely
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(running)) for _ in range(4)]
+        for client in clients:
+            client.sendall(small("/large"))
+            time.sleep(0.05)
+        taken = [len(read_all(client)) > LARGE for client in clients]
+        assert taken[-2:] == [True, True]
+        assert not taken[0]
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What comes until the other side is silent or closes."""
+    read = b""
+    client.settimeout(0.5)
+    with suppress(TimeoutError, ConnectionResetError):
+        while chunk := client.recv(1_000_000):
+            read += chunk
+    return read
+
+
+def test_an_error_costs_the_connection_it_is_of(
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes from: when it is looked at, answered or sent; the worker goes on."""
+
+    def fail(*_arguments: object, **_named: object) -> None:
+        raise OSError(5, "no more")
+
+    for where, method in (
+        (connection.Connection, "look"),
+        (ClientSocket, "send_kept"),
+        (Running, "enqueue_req"),
+        (Running, "_welcome"),
+        (Running, "_finish"),
+    ):
+        running._turns._wary = 1 if method == "enqueue_req" else 0
+        with monkeypatch.context() as patch, connect(running) as client:
+            patch.setattr(where, method, fail)
+            client.sendall(small())
+            assert (read_all(client) == b"") == (method != "_finish"), method
+        with connect(running) as client:
+            client.sendall(small())
+            assert answer(client) == b"200 ab", method
+    assert caplog.text.count("Error with a connection") >= 5, "each is told"
 
 
 def test_who_left_before_the_answer_is_forgotten(running: Running) -> None:
