@@ -23,8 +23,6 @@ LARGEST_LOOK = 64 * 1024
 """Bytes of a request that the main loop waits for; a thread waits for what is larger."""
 LARGEST_AT_ONCE = 16 * 1024
 """Bytes of a request that the main loop answers itself."""
-MOST_BUFFERS = 64
-"""That are written by one call; the kernel takes 1,024."""
 PROBE = re.compile(rb"GET /health[/ ?]")
 HEAD_END = b"\r\n\r\n"
 DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*0*(\d{1,9})", re.IGNORECASE)
@@ -79,23 +77,25 @@ class ClientSocket(socket.socket):
     def send_kept(self) -> bool:
         """Write what was kept as far as it is taken now; returns whether nothing is left.
 
-        Nothing is, too, when the client has gone. No part of it is copied: what many connections
-        are sent, they share.
+        Nothing is, too, when the client has gone. What is large is not copied: many connections may
+        be sent the same.
         """
-        while self._kept:
-            try:
-                sent = self.sendmsg(self._kept[:MOST_BUFFERS])
-            except BlockingIOError:
-                return False
-            except OSError:
-                break
-            while self._kept and sent >= len(self._kept[0]):
-                sent -= len(self._kept.pop(0))
-            if sent:
-                self._kept[0] = memoryview(self._kept[0])[sent:]
-        self._kept = None
+        kept, self._kept = self._kept or [], None
         self._waits = True
-        return True
+        if kept and len(kept[-1]) <= LARGEST_LOOK:
+            kept = [b"".join(kept)]
+        try:
+            while kept:
+                sent = self.send(kept[0])
+                if sent == len(kept[0]):
+                    del kept[0]
+                else:
+                    kept[0] = memoryview(kept[0])[sent:]
+        except BlockingIOError:
+            self._kept = kept
+        except OSError:
+            return True
+        return not kept
 
     def bytes_left(self) -> int:
         """Of what was kept."""
