@@ -148,3 +148,43 @@ def test_straight_to_it_what_waited_too_long_is_refused(start: Callable[..., Ser
     assert not crowd.other
     assert crowd.refused
     assert p99(crowd.taken) <= 1.5 * QUEUE
+    server.stop()
+
+
+SLOW = 500
+
+
+def test_slow_clients_leave_the_others_alone(
+    start: Callable[..., Server], nginx: Callable[..., str]
+) -> None:
+    """500 that send a byte a second, stall in their bodies, or closed one half, through nginx."""
+    server = start()
+    url = nginx(server.port, **RATES)
+    quiet, crowded = [], []
+    for _ in range(3):
+        quiet.append(p99_of_a_few(url, server))
+        with slow_clients(urlsplit(url).port or 0, server.headers["X-API-Key"]):
+            crowded.append(p99_of_a_few(url, server))
+    alone, beside = statistics.median(quiet), statistics.median(crowded)
+    report(f"p99 {alone:.4f} s alone, {beside:.4f} s beside {SLOW} slow clients")
+    assert beside < 2 * alone
+    server.stop()
+
+
+def p99_of_a_few(url: str, server: Server) -> float:
+    """Of clients that have all their answers."""
+    with Crowd(url, server.key, clients=4) as few:
+        time.sleep(STEADY / 6)
+    assert not few.other
+    assert not few.refused
+    return p99(few.taken)
+
+
+@contextmanager
+def slow_clients(port: int, key: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "tests.system.dripping", str(port), str(SLOW), key]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        yield
+        process.kill()
