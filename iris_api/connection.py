@@ -50,22 +50,35 @@ class Seen(Enum):
 class ClientSocket(socket.socket):
     """A client's socket that keeps what is written, so that nobody waits until it is taken."""
 
-    __slots__ = ("_kept", "_waits")
+    __slots__ = ("_kept", "_until")
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         self._kept: list[Any] | None = None
-        self._waits = True
+        self._until: float | None = None
 
-    def keep(self, *, waits: bool) -> None:
-        """Keep what is written from now on; and wait for what is to be read, or not even that."""
+    def keep(self, *, seconds_to_read: float = 0.0) -> None:
+        """Keep what is written from now on, and wait so long in all for what is to be read."""
         self._kept = []
-        self._waits = waits
+        self._until = time.monotonic() + seconds_to_read if seconds_to_read else None
 
     def setblocking(self, flag: bool) -> None:
-        """Wait for the client or not; who may not wait, does not."""
-        if self._waits:
-            super().setblocking(flag)
+        """Wait for the client or not, unless `keep` has told how long."""
+        if not flag:
+            self._until = None
+            super().setblocking(False)
+        elif self._kept is None:
+            super().setblocking(True)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read. When the time for that is over, it is as if the client had ended."""
+        if self._until is None:
+            return super().recv(size, flags)
+        self.settimeout(max(self._until - time.monotonic(), 0.001))
+        try:
+            return super().recv(size, flags)
+        except TimeoutError:
+            return b""
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Write, or keep."""
@@ -81,7 +94,6 @@ class ClientSocket(socket.socket):
         be sent the same.
         """
         kept, self._kept = self._kept or [], None
-        self._waits = True
         if kept and len(kept[-1]) <= LARGEST_LOOK:
             kept = [b"".join(kept)]
         try:
@@ -109,11 +121,12 @@ class Connection(TConn):  # type: ignore[misc]
     ready: float
     """When its last request was there to be answered."""
     among: deque[Connection] | None = None
-    """Who it waits with: for a first request, for another, or to be read; none while answered."""
+    """Those it waits with; none while its request has a turn, or a thread."""
     kept_alive = False
     """Whether another request may follow the one that was answered."""
     watched = False
     """Whether the poller looks out for it."""
+    closed = False
     begun = 0
     """Bytes that were there of a request at the last look, if it was not whole."""
     left = MOST_BYTES_TO_DRAIN
@@ -160,6 +173,11 @@ class Connection(TConn):  # type: ignore[misc]
             self.timeout = time.monotonic() + MOST_SECONDS_TO_SEND
         self.begun = there
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed - held)
+
+    def close(self, graceful: bool = False) -> None:
+        """Close it, and know it: what its client did in the same moment is nobody's any more."""
+        self.closed = True
+        super().close(graceful)
 
     def held(self) -> bytes:
         """What was read along with the request before."""

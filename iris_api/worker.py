@@ -48,7 +48,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     Of a connection it is known what the poller looks out for (`_watch`), and which others it waits
     with (`_wait`): `pending_conns` for a request, `keepalived_conns` for another one,
-    `unread_conns` to be read. With none of them it has a turn (`Turns`), or a thread (`_at_work`).
+    `unread_conns` for its client to read, `lingering_conns` for its client to close. With none of
+    them its request has a turn (`Turns`), or a thread (`_at_work`).
     """
 
     alive: bool
@@ -62,11 +63,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def prepare(self) -> None:
         """Have nothing at work yet."""
         self.unread_conns: deque[Connection] = deque()
+        self.lingering_conns: deque[Connection] = deque()
         self._turns = Turns()
         self._closed = 0
         self._at_work: dict[Connection, float] = {}
         self._refusing = False
-        self._next_scan = self._next_notice = 0.0
+        self._next_scan = self._next_notice = self._next_accept = 0.0
 
     def notify(self) -> None:
         """Show that all is well, unless a thread is stuck: then let Gunicorn replace the worker.
@@ -77,17 +79,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if now < self._next_notice:
             return
         self._next_notice = now + SECONDS_BETWEEN_SCANS
-        for connection, began in list(self._at_work.items()):
-            if now - began > self.cfg.timeout > 0:
-                return
-            if now - began > MOST_SECONDS_TO_SEND:  # It reads as if the client had ended there.
-                with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RD)
+        if any(now - began > self.cfg.timeout > 0 for began in list(self._at_work.values())):
+            return
         super().notify()
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Accept, or not; when the worker stops, take what waits and let no more come."""
-        if self._refusing:
+        if self._refusing or (enabled and time.monotonic() < self._next_accept):
             return
         if not self.alive and not enabled:
             self._refusing = True
@@ -123,7 +121,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno not in NOTHING_YET:
                 self.log.warning("Can't accept connections: %s", error)
-                time.sleep(SECONDS_BETWEEN_SCANS)
+                self._next_accept = time.monotonic() + SECONDS_BETWEEN_SCANS
+                self.set_accept_enabled(False)
             return False
         self.nr_conns += 1
         connection = Connection(self.cfg, client, address, listener.getsockname())
@@ -132,6 +131,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def _step(self, conn: Connection, go: Any, *arguments: Any) -> Any:
         """Go on with a connection: an error costs that connection, and not the worker."""
+        if conn.closed:  # In the very round in which its client did something.
+            return None
         try:
             return go(conn, *arguments)
         except Exception:
@@ -201,7 +202,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Answer a request here and now, waiting for nothing."""
         began = time.monotonic()
         note_wait(began - conn.ready)
-        conn.sock.keep(waits=False)
+        conn.sock.keep()
         conn.kept_alive = super().handle(conn)
         self._turns.took(time.monotonic() - began)
 
@@ -215,7 +216,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         began = self._at_work[conn] = time.monotonic()
         try:
             note_wait(began - conn.ready)
-            conn.sock.keep(waits=True)
+            conn.sock.keep(seconds_to_read=MOST_SECONDS_TO_SEND)
             return super().handle(conn)
         finally:
             del self._at_work[conn]
@@ -288,7 +289,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             return
         self._next_scan = now + SECONDS_BETWEEN_SCANS
         why = f"The request was not there after {MOST_SECONDS_TO_SEND:.0f} seconds."
-        for conn in [*self.pending_conns, *self.unread_conns]:
+        for conn in [*self.pending_conns, *self.unread_conns, *self.lingering_conns]:
             if conn.timeout <= now:
                 self._step(conn, self._give_up, HTTPStatus.REQUEST_TIMEOUT, why)
 
@@ -322,16 +323,20 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             return False
         conn.set_timeout()
         self._watch(conn, self._drain)
-        self._wait(conn, self.pending_conns)
+        self._wait(conn, self.lingering_conns)
         return True
 
     def _drain(self, conn: Connection, client: socket.socket) -> None:
         """Read what nobody wants until the client closes: a reset could overtake the answer."""
-        with suppress(OSError):
-            read = len(client.recv(65536))
-            conn.left -= read
-            if read and conn.left > 0:
-                return
+        try:
+            read = len(client.recv(LARGEST_LOOK))
+        except BlockingIOError:
+            return
+        except OSError:
+            read = 0
+        conn.left -= read
+        if read and conn.left > 0:
+            return
         self._wait_no_more(conn)
         self._close(conn)
 
@@ -357,6 +362,6 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def _cap_keepalive(self, deadline: float) -> None:
         """A worker that stops waits for silent clients no longer than for kept-alive ones."""
         super()._cap_keepalive(deadline)
-        for connection in self.pending_conns:
+        for connection in [*self.pending_conns, *self.lingering_conns]:
             if not connection.begun:
                 connection.timeout = min(connection.timeout, deadline)

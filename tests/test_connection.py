@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import select
 import socket
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,7 @@ def test_what_is_kept_is_sent_as_far_as_it_is_taken(
     """In order, piece by piece, and what many are sent is not copied for each."""
     client, connection = ends
     parts = [bytes([number]) * 100_000 for number in range(128)]
-    connection.sock.keep(waits=False)
+    connection.sock.keep()
     connection.sock.setblocking(True)
     for part in parts:
         connection.sock.sendall(part)
@@ -151,7 +152,30 @@ def test_who_left_is_not_written_to(ends: tuple[socket.socket, Connection]) -> N
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
     select.select([connection.sock], [], [], 5)
-    connection.sock.keep(waits=False)
+    connection.sock.keep()
     connection.sock.sendall(b"answer")
     assert connection.sock.send_kept()
     assert connection.sock.bytes_left() == 0
+
+
+def test_what_does_not_come_in_time_is_an_end(ends: tuple[socket.socket, Connection]) -> None:
+    """For all that is read together, however often a little comes; or there is no waiting."""
+    client, connection = ends
+    connection.sock.keep(seconds_to_read=0.3)
+    connection.sock.setblocking(True)
+    began = time.monotonic()
+    for _ in range(2):
+        client.sendall(b"x")
+        assert connection.sock.recv(10) == b"x"
+    assert connection.sock.recv(10) == b""
+    client.sendall(b"y")
+    assert connection.sock.recv(10) == b"y", "what is there is taken"
+    assert connection.sock.recv(10) == b""
+    assert 0.2 < time.monotonic() - began < 2
+    connection.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        connection.sock.recv(10)
+    connection.sock.keep()
+    connection.sock.setblocking(True)
+    with pytest.raises(BlockingIOError):
+        connection.sock.recv(10)

@@ -132,16 +132,23 @@ def test_a_body_that_nobody_wants_ends_the_connection_and_not_a_thread(running: 
 
 
 def test_a_thread_that_waits_for_a_body_is_not_waited_for(running: Running) -> None:
-    """It reads as if the client had ended, and may say so; a heart that should stop does."""
+    """It reads as if the client had ended, and may say so."""
     with connect(running) as client:
         client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\nx")
         assert answer(client) == b"200 x"
-    beats = running.tmp.last_update()
+
+
+def test_a_heart_stops_while_a_thread_is_stuck(running: Running) -> None:
+    """So that Gunicorn replaces the worker; and beats on when it is not."""
     running.cfg.set("timeout", 1)
     running._at_work[object()] = time.monotonic() - 2  # type: ignore[index]
-    time.sleep(1.3)
-    assert running.tmp.last_update() <= beats + 1.2
+    time.sleep(1.2)
+    stopped = running.tmp.last_update()
+    time.sleep(2.5)
+    assert running.tmp.last_update() == stopped
     running._at_work.clear()
+    time.sleep(1.5)
+    assert running.tmp.last_update() > stopped
 
 
 def test_a_worker_that_stops_takes_what_waits_and_nothing_more(running: Running) -> None:
@@ -159,9 +166,9 @@ def test_a_worker_that_stops_takes_what_waits_and_nothing_more(running: Running)
 
 
 def test_trouble_with_accepting_is_told_and_survived(
-    running: Running, caplog: pytest.LogCaptureFixture
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No descriptor is left, say."""
+    """No descriptor is left, say: who is connected does not wait until there is one."""
 
     class Full:
         def accept(self) -> None:
@@ -171,9 +178,26 @@ def test_trouble_with_accepting_is_told_and_survived(
         def accept(self) -> None:
             raise BlockingIOError(11, "nothing")
 
-    assert not running.accept(Full())  # type: ignore[arg-type]
-    assert not running.accept(Idle())  # type: ignore[arg-type]
-    assert caplog.text.count("Too many open files") == 1
+    with connect(running) as client:
+        client.sendall(small())
+        assert answer(client) == b"200 ab"
+        monkeypatch.setattr(worker, "SECONDS_BETWEEN_SCANS", 2.0)
+        for listener in (Idle(), Full()):
+            running.method_queue.defer(running.accept, listener)
+        began = time.monotonic()
+        while not caplog.records:
+            client.sendall(small())
+            assert answer(client) == b"200 ab"
+        client.sendall(small())
+        assert answer(client) == b"200 ab"
+        assert time.monotonic() - began < 1.0
+        assert [record.getMessage() for record in caplog.records] == [
+            "Can't accept connections: [Errno 24] Too many open files"
+        ]
+        with connect(running) as later:
+            later.sendall(small())
+            assert answer(later) == b"200 ab"
+        assert time.monotonic() - began > 1.5, "it is not tried again and again"
 
 
 def small(path: str = "/") -> bytes:
@@ -269,6 +293,46 @@ def test_answers_that_nobody_reads_are_bounded(
         taken = [len(read_all(client)) > LARGE for client in clients]
         assert taken[-2:] == [True, True]
         assert not taken[0]
+
+
+def test_who_was_let_go_of_is_gone(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """What its client does in that very round of the loop is nobody's any more."""
+    running.wsgi = largely
+    with connect(running) as client:
+        client.sendall(small("/large"))
+        while not running.unread_conns:
+            time.sleep(0.01)
+        conn = running.unread_conns[0]
+        then = running.poller.get_key(conn.sock).data
+        done = threading.Event()
+
+        def in_one_round() -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(worker, "MOST_BYTES_UNREAD", 0)
+                running._let_go_of_idle()
+            then(conn.sock)
+            done.set()
+
+        running.method_queue.defer(in_one_round)
+        assert done.wait(5)
+        assert running.nr_conns == 0
+    assert not caplog.records
+
+
+def test_an_answer_that_took_long_leaves_the_connection_open(running: Running) -> None:
+    """Time to read is not time to answer."""
+
+    def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        time.sleep(1.0 if environ["PATH_INFO"] == "/slow" else 0)
+        return echo(environ, start_response)
+
+    running.wsgi = slow
+    large = HEAD.replace(b"/ ", b"/slow ", 1) + b"Content-Length: 70000\r\n\r\n" + b"x" * 70_000
+    with connect(running) as client:
+        client.sendall(large)
+        assert len(answer(client)) == 70_004
+        client.sendall(small())
+        assert answer(client) == b"200 ab"
 
 
 def read_all(client: socket.socket) -> bytes:
