@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
+import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -29,14 +30,26 @@ class Running(PatientWorker):
     def is_parent_alive(self) -> bool:
         return True
 
-    def start(self, answer: Callable[..., Iterable[bytes]]) -> None:
+    def set_up(self, answer: Callable[..., Iterable[bytes]]) -> None:
         self.wsgi = answer
         self.tpool = self.get_thread_pool()
         self.poller = selectors.DefaultSelector()
         self.method_queue.init()
-        self.thread = threading.Thread(target=self.run)
         self.prepare()
+
+    def start(self, answer: Callable[..., Iterable[bytes]]) -> None:
+        self.set_up(answer)
+        self.thread = threading.Thread(target=self.run)
         self.thread.start()
+
+
+def made() -> Running:
+    config = Config()
+    for name, value in {"threads": 2, "keepalive": 1, "bind": "127.0.0.1:0"}.items():
+        config.set(name, value)
+    log = logging.getLogger("gunicorn.test")
+    log.access = lambda *_: None  # type: ignore[attr-defined]
+    return Running(1, 1, sock.create_sockets(config, log), None, 30, config, log)
 
 
 @pytest.fixture
@@ -45,13 +58,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(worker, "SECONDS_BETWEEN_SCANS", 0.05)
     for module in (worker, connection):
         monkeypatch.setattr(module, "MOST_SECONDS_TO_SEND", 0.5)
-    config = Config()
-    for name, value in {"threads": 2, "keepalive": 1, "bind": "127.0.0.1:0"}.items():
-        config.set(name, value)
-    log = logging.getLogger("gunicorn.test")
-    log.access = lambda *_: None  # type: ignore[attr-defined]
-    listeners = sock.create_sockets(config, log)
-    running = Running(1, 1, listeners, None, 30, config, log)
+    running = made()
     running.start(echo)
     yield running
     running.alive = False
@@ -388,3 +395,55 @@ def test_many_requests_in_one_piece_are_answered_in_their_order(running: Running
         bodies = [b"%02d" % number for number in range(60)]
         client.sendall(b"".join(small()[:-2] + body for body in bodies))
         assert [answer(client)[4:] for _ in bodies] == bodies
+
+
+CALLS = 430
+"""Functions that a small request on a kept connection may call in worker and Gunicorn, in Python
+and C, from the poller to the poller. Measured: 408 on Python 3.11."""
+CLIENTS = 16
+
+
+def test_the_worker_stays_within_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls per request; and answers are sent together, after all that could be made at once."""
+    monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", 60.0)
+    done: list[str] = []
+    calls = 0
+
+    def ok(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        done.append("made")
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    def send(self: socket.socket, data: bytes) -> int:
+        done.append("sent")
+        return socket.socket.send(self, data)
+
+    def counting(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    monkeypatch.setattr(ClientSocket, "send", send)
+    still = made()
+    still.set_up(ok)
+    still.set_accept_enabled(True)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(still)) for _ in range(CLIENTS)]
+        for turn in ("the first, which are accepted too", "further ones"):
+            for client in clients:
+                client.sendall(small())
+            done.clear()
+            calls = 0
+            sys.setprofile(counting)
+            try:
+                while len(done) < 2 * CLIENTS:
+                    still.wait_for_and_dispatch_events(0)
+            finally:
+                sys.setprofile(None)
+            assert [answer(client) for client in clients] == [b"200 ok"] * CLIENTS, turn
+    assert done == ["made"] * CLIENTS + ["sent"] * CLIENTS
+    assert calls / CLIENTS <= CALLS
+    while still.nr_conns:
+        still.wait_for_and_dispatch_events(0)
+    still.set_accept_enabled(False)
+    for each in (*still.sockets, still.poller, still.method_queue, still.tmp):
+        each.close()
