@@ -50,12 +50,14 @@ class Seen(Enum):
 class ClientSocket(socket.socket):
     """A client's socket that keeps what is written, so that nobody waits until it is taken."""
 
-    __slots__ = ("_kept", "_until")
+    __slots__ = ("_kept", "_until", "cut")
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         self._kept: list[Any] | None = None
         self._until: float | None = None
+        self.cut = False
+        """Whether something that was to be read did not come in time: what follows is its rest."""
 
     def keep(self, *, seconds_to_read: float = 0.0) -> None:
         """Keep what is written from now on, and wait so long in all for what is to be read."""
@@ -78,6 +80,7 @@ class ClientSocket(socket.socket):
         try:
             return super().recv(size, flags)
         except TimeoutError:
+            self.cut = True
             return b""
 
     def sendall(self, data: Any, flags: int = 0) -> None:

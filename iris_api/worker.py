@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_SCANS = 0.5
 SECONDS_BETWEEN_LOOKS = 0.002
 """For which the main loop answers before it looks what else has come."""
+SECONDS_TO_SKIP = 0.1
+MOST_BYTES_TO_SKIP = 2 * 1024 * 1024
+"""Of a body that was refused, so that its connection can be kept."""
 MOST_SECONDS_TO_TAKE = 10.0
 """What a client may take until it takes another part of its answer."""
 MOST_BYTES_UNREAD = 128 * 1024 * 1024
@@ -273,11 +276,17 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             self._wait(conn, self.keepalived_conns)
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """Whether another request can follow: not after a body that is not there to its end."""
+        """Whether another request can follow: not after a body that does not come to its end.
+
+        One that nobody wanted is read to it, where a thread can wait a moment for the rest.
+        """
+        if not keepalive or conn.sock.cut:
+            return False
+        conn.sock.setblocking(False)
+        until = time.monotonic() + SECONDS_TO_SKIP if conn in self._at_work else None
         try:
-            conn.sock.setblocking(False)
-            return keepalive and conn.parser.finish_body(max_bytes=LARGEST_LOOK)
-        except BlockingIOError:  # It is not all there, and nobody wants it.
+            return bool(conn.parser.finish_body(deadline=until, max_bytes=MOST_BYTES_TO_SKIP))
+        except BlockingIOError:
             return False
         except ParseException:  # It has its answer; Gunicorn would send a second one.
             return False

@@ -138,11 +138,28 @@ def test_a_body_that_nobody_wants_ends_the_connection_and_not_a_thread(running: 
         assert client.recv(100) == b"", "and no second answer"
 
 
+def test_a_body_that_nobody_wants_is_read_to_its_end(running: Running) -> None:
+    """If it is there in a moment: the connection was promised to be kept."""
+    unread = HEAD.replace(b"/ ", b"/unread ", 1) + b"Content-Length: 200000\r\n\r\n"
+    with connect(running) as client:
+        for _ in range(2):
+            client.sendall(unread + b"x" * 150_000)
+            time.sleep(0.02)
+            client.sendall(b"x" * 50_000)
+            assert answer(client) == b"200 unread"
+        client.sendall(EMPTY)
+        assert answer(client) == b"200 "
+
+
 def test_a_thread_that_waits_for_a_body_is_not_waited_for(running: Running) -> None:
     """It reads as if the client had ended, and may say so."""
     with connect(running) as client:
         client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\nx")
         assert answer(client) == b"200 x"
+        client.sendall(EMPTY)
+        assert client.recv(100) == b"", (
+            "what follows is no request, but may be the rest of the body"
+        )
 
 
 def test_a_heart_stops_while_a_thread_is_stuck(running: Running) -> None:

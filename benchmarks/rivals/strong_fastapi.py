@@ -1,7 +1,8 @@
 """The strong rival: FastAPI done well, with ONNX Runtime and all that a service needs.
 
 One ONNX Runtime thread, an API key as a dependency, Pydantic in and out, Prometheus metrics in
-multiprocess mode, and one JSON log line a request.
+multiprocess mode, and one JSON log line a request. What costs most of what FastAPI's own pages show
+is not there: no thread for a view, no `BaseHTTPMiddleware`, no answer validated twice.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import uuid
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Response
 from fastapi.security import APIKeyHeader
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -43,7 +44,49 @@ requests_total = Counter("requests_total", "Requests.", ["route", "status"])
 duration = Histogram("request_duration_seconds", "Duration.", ["route"])
 predictions_total = Counter("predictions_total", "Predictions.", ["label"])
 
+
+class Observe:
+    """Counts, times and logs each request, as bare ASGI: FastAPI's own way costs more."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"").decode("latin-1") or uuid.uuid4().hex
+        status = 500
+
+        async def noting(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", request_id.encode("latin-1")))
+            await send(message)
+
+        await self.app(scope, receive, noting)
+        took = time.perf_counter() - began
+        route = scope["path"]
+        requests_total.labels(route, status).inc()
+        duration.labels(route).observe(took)
+        logger.info(
+            "request",
+            extra={
+                "request_id": request_id,
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "duration_ms": round(took * 1000, 3),
+            },
+        )
+
+
 app = FastAPI()
+app.add_middleware(Observe)
 api_key = APIKeyHeader(name="X-API-Key")
 
 Centimetres = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -75,37 +118,14 @@ class Batch(BaseModel):
     count: int
 
 
-@app.middleware("http")
-async def observe(request: Request, call_next: Any) -> Response:
-    """Count, time and log each request."""
-    began = time.perf_counter()
-    request_id = request.headers.get("X-Request-ID") or uuid.uuid4().hex
-    response: Response = await call_next(request)
-    took = time.perf_counter() - began
-    requests_total.labels(request.url.path, response.status_code).inc()
-    duration.labels(request.url.path).observe(took)
-    response.headers["X-Request-ID"] = request_id
-    logger.info(
-        "request",
-        extra={
-            "request_id": request_id,
-            "method": request.method,
-            "route": request.url.path,
-            "status": response.status_code,
-            "duration_ms": round(took * 1000, 3),
-        },
-    )
-    return response
-
-
-def authenticated(key: Annotated[str, Depends(api_key)]) -> None:
+async def authenticated(key: Annotated[str, Depends(api_key)]) -> None:
     """Let the one known key in."""
     if hashlib.sha256(key.encode()).hexdigest() != DIGEST:
         raise HTTPException(401)
 
 
-@app.post("/v1/predict", dependencies=[Depends(authenticated)])
-def predict(body: Flower | list[Flower]) -> Answer | Batch:
+@app.post("/v1/predict", dependencies=[Depends(authenticated)], response_model=Answer | Batch)
+async def predict(body: Flower | list[Flower]) -> Response:
     """Predict an object or an array of objects."""
     rows = body if isinstance(body, list) else [body]
     values = np.array(
@@ -125,7 +145,8 @@ def predict(body: Flower | list[Flower]) -> Answer | Batch:
     ]
     for label in labels:
         predictions_total.labels(CLASSES[label]).inc()
-    return Batch(predictions=made, count=len(made)) if isinstance(body, list) else made[0]
+    answer = Batch(predictions=made, count=len(made)) if isinstance(body, list) else made[0]
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 @app.get("/metrics")
