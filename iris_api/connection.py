@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import select
 import socket
 import time
 from enum import Enum, auto
@@ -57,7 +58,7 @@ class ClientSocket(socket.socket):
         self._kept: list[Any] | None = None
         self._until: float | None = None
         self.cut = False
-        """Whether something that was to be read did not come in time: what follows is its rest."""
+        """Whether its client has gone, or sent something too late, the rest of which may follow."""
 
     def keep(self, *, seconds_to_read: float = 0.0) -> None:
         """Keep what is written from now on, and wait so long in all for what is to be read."""
@@ -109,6 +110,7 @@ class ClientSocket(socket.socket):
         except BlockingIOError:
             self._kept = kept
         except OSError:
+            self.cut = True
             return True
         return not kept
 
@@ -151,6 +153,8 @@ class Connection(TConn):  # type: ignore[misc]
             return Seen.TOO_LITTLE if peeked is None else Seen.END
         needed = _length_of_request(there)
         ended = peeked is not None and len(there) <= self.begun
+        if ended and self._is_urgent():
+            return Seen.END
         if len(there) >= LARGEST_LOOK and HEAD_END not in there:
             self.begun = len(there)
             return Seen.ENDLESS
@@ -170,6 +174,12 @@ class Connection(TConn):  # type: ignore[misc]
             return self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
         except OSError as error:
             return None if error.errno in NOTHING_YET else b""
+
+    def _is_urgent(self) -> bool:
+        """Whether its client sent an urgent byte, behind which nothing is seen; HTTP has none."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLPRI)
+        return any(event & select.POLLPRI for _, event in poll.poll(0))
 
     def _wait_for(self, needed: int, there: int, held: int) -> None:
         if not self.begun:

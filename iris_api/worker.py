@@ -260,7 +260,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def _finish(self, conn: Connection) -> None:
         """Close a connection, or wait for another request, which may have come with the last."""
-        if not conn.kept_alive:
+        if not conn.kept_alive or conn.sock.cut:
             self._closed += 1
             self._close(conn, graceful=True)
             return

@@ -156,6 +156,7 @@ def test_who_left_is_not_written_to(ends: tuple[socket.socket, Connection]) -> N
     connection.sock.sendall(b"answer")
     assert connection.sock.send_kept()
     assert connection.sock.bytes_left() == 0
+    assert connection.sock.cut
 
 
 def test_what_does_not_come_in_time_is_an_end(ends: tuple[socket.socket, Connection]) -> None:
@@ -179,3 +180,13 @@ def test_what_does_not_come_in_time_is_an_end(ends: tuple[socket.socket, Connect
     connection.sock.setblocking(True)
     with pytest.raises(BlockingIOError):
         connection.sock.recv(10)
+
+
+def test_an_urgent_byte_is_no_request(ends: tuple[socket.socket, Connection]) -> None:
+    """What comes behind it can't be looked at: no thread is given to find that out."""
+    client, connection = ends
+    client.sendall(HEAD + b"X")
+    client.send(b"-", socket.MSG_OOB)
+    client.sendall(b"y: z")
+    assert connection.look() is Seen.TOO_LITTLE
+    assert connection.look() is Seen.END

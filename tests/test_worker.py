@@ -409,6 +409,26 @@ def test_who_left_before_the_answer_is_forgotten(running: Running) -> None:
         assert answer(client) == b"200 ab"
 
 
+def test_who_left_is_not_answered_any_more(running: Running) -> None:
+    """However many requests it had sent."""
+    answered = []
+
+    def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        answered.append(environ["PATH_INFO"])
+        time.sleep(0.001)
+        return echo(environ, start_response)
+
+    running.wsgi = slow
+    with connect(running) as client:
+        client.sendall(small() * 90)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    until = time.monotonic() + 5
+    while running.nr_conns and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not running.nr_conns
+    assert len(answered) < 30
+
+
 def test_many_requests_in_one_piece_are_answered_in_their_order(running: Running) -> None:
     """However many a client sends before it reads."""
     with connect(running) as client:
