@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import math
+import os
 import select
 import sys
 import time
@@ -119,9 +120,11 @@ class StdoutHandler(logging.Handler):
             TextFormatter() if sys.stdout and sys.stdout.isatty() else JSONFormatter()
         )
         self._holds = False
-        self._held: deque[logging.LogRecord | str] = deque()  # A str: a line that was made already.
+        self._held: deque[logging.LogRecord | bytes] = deque()  # Bytes: what was made already.
         self._due = 0.0
         self._stalled = False
+        self._torn = False  # Whether stdout ends in a part of a line, the rest of which is lost.
+        self._in_a_line = False  # Whether it does, and the rest is held.
         self._complained = -SECONDS_BETWEEN_COMPLAINTS
         self._writing = RLock()  # A signal's handler may log in the middle of a write.
 
@@ -137,14 +140,15 @@ class StdoutHandler(logging.Handler):
         """Write a line, or hold the record that it is made of."""
         if not self._held:
             self._due = time.monotonic() + HELD_SECONDS
-        self._held.append(record)
         waiting = len(self._held)
+        if waiting >= MOST_HELD_LINES:
+            self._complain("nobody reads them")
+            return
+        # Where a reader is slow, no request is kept with all its headers until it goes on.
+        self._held.append(record if waiting < HELD_LINES else self._line(record))
         if not self._holds:
             self.flush()
-        elif waiting > MOST_HELD_LINES:
-            self._held.pop()
-            self._complain("nobody reads them")
-        elif record.levelno > logging.WARNING or waiting % HELD_LINES == 0:
+        elif record.levelno > logging.WARNING or waiting % HELD_LINES == HELD_LINES - 1:
             self.flush(wait=False)
 
     def flush(self, *, wait: bool = True) -> None:
@@ -160,38 +164,62 @@ class StdoutHandler(logging.Handler):
         with self._writing:
             until = time.monotonic() + (SECONDS_FOR_A_READER if wait else 0.0)
             try:
-                while self._held and self._has_room(until):
-                    self._write(self._piece())
-            except (OSError, ValueError) as error:  # It is no file any more.
+                while self._held and self._has_room(until) and self._write(self._piece()):
+                    pass
+            except ValueError as error:  # It was closed.
                 self._held.clear()
                 self._complain(error)
             if self._held and wait:
                 self._stalled = True
-                self._held.clear()
+                self._lose()
                 self._complain("nobody reads them")
             self._due = time.monotonic() + HELD_SECONDS
 
     def _has_room(self, until: float) -> bool:
         """Whether stdout takes a line now, or soon: who reads it must not stop the service."""
-        try:
-            descriptor = sys.stdout.fileno()
-        except io.UnsupportedOperation:  # No file at all, as in a test.
+        descriptor = self._descriptor()
+        if descriptor is None:
             return True
         waiting = 0.0 if self._stalled else max(until - time.monotonic(), 0.0)
         room = bool(select.select([], [descriptor], [], waiting)[1])
         self._stalled = self._stalled and not room
         return room
 
-    def _write(self, piece: str) -> None:
+    def _descriptor(self) -> int | None:
         try:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            return sys.stdout.fileno()
+        except io.UnsupportedOperation:  # It is no file at all, as in a test.
+            return None
+
+    def _write(self, piece: bytes) -> bool:
+        """Write, without a buffer that would hold a part; returns whether more can be tried."""
+        start = b"\n" if self._torn else b""
+        descriptor = self._descriptor()
+        try:
+            if descriptor is None:
+                sys.stdout.write(piece.decode())
+                return True
+            written = os.write(descriptor, start + piece)
+        except BlockingIOError:  # Another process was faster.
+            self._held.appendleft(piece)
+            return False
         except Exception as error:  # noqa: BLE001  # No log line is worth an answer.
             self._complain(error)
+            self._torn, self._in_a_line = self._torn or self._in_a_line, False
+            return True
+        self._torn = False
+        self._in_a_line = written < len(start + piece)
+        if self._in_a_line:
+            self._held.appendleft((start + piece)[written:])
+        return True
 
-    def _piece(self) -> str:
+    def _lose(self) -> None:
+        self._held.clear()
+        self._torn, self._in_a_line = self._torn or self._in_a_line, False
+
+    def _piece(self) -> bytes:
         """The next lines of those held, as many together as a pipe takes whole."""
-        piece = ""
+        piece = b""
         while self._held:
             line = self._line(self._held.popleft())
             if piece and len(piece) + len(line) > LINE_BYTES:
@@ -200,14 +228,14 @@ class StdoutHandler(logging.Handler):
             piece += line
         return piece
 
-    def _line(self, record: logging.LogRecord | str) -> str:
-        if isinstance(record, str):
+    def _line(self, record: logging.LogRecord | bytes) -> bytes:
+        if isinstance(record, bytes):
             return record
         try:
-            return self.format(record) + "\n"
+            return self.format(record).encode(errors="backslashreplace") + b"\n"
         except Exception as error:  # noqa: BLE001
             self._complain(error)
-            return ""
+            return b""
 
     def _complain(self, why: Exception | str) -> None:
         """On stderr, and not for each line: a full disk would fill the other one too."""

@@ -167,11 +167,23 @@ def test_held_lines_go_out_together_and_in_order(capsys: pytest.CaptureFixture[s
     assert told() == [str(number) for number in range(HELD_LINES)]
 
 
+def taking_all(monkeypatch: pytest.MonkeyPatch, written: list[bytes]) -> None:
+    """A stdout that takes all."""
+
+    def write(_descriptor: int, piece: bytes) -> int:
+        written.append(piece)
+        return len(piece)
+
+    monkeypatch.setattr(StdoutHandler, "_descriptor", lambda _self: 1)
+    monkeypatch.setattr(StdoutHandler, "_has_room", lambda _self, _until: True)
+    monkeypatch.setattr(os, "write", write)
+
+
 def test_no_line_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """While some log, others flush; and each write is one that a pipe takes whole."""
-    handler, written = StdoutHandler(), list[str]()
+    handler, written = StdoutHandler(), list[bytes]()
     handler.hold()
-    monkeypatch.setattr(sys.stdout, "write", written.append)
+    taking_all(monkeypatch, written)
 
     def work(worker: int) -> None:
         for number in range(500):
@@ -234,3 +246,72 @@ def test_a_stdout_that_was_closed_ends_nothing(
             handler.flush()
     assert handler.seconds_left() > lines.HELD_SECONDS
     assert capsys.readouterr().err.count("log lines are lost") == 1
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_stdout_that_does_not_block_gets_whole_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], holds: bool
+) -> None:
+    """As a parent process may leave it; another process has taken the room that was seen."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    handler = StdoutHandler()
+    if holds:
+        handler.hold()
+    read = b""
+    monkeypatch.setattr(lines, "SECONDS_FOR_A_READER", 0.01)
+    with os.fdopen(writing, "w") as full, os.fdopen(reading, "rb", buffering=0) as reader:
+        monkeypatch.setattr(sys, "stdout", full)
+        for number in range(3_000):
+            handler.handle(record(str(number)))
+            handler.flush(wait=False)
+            if number % 100 == 99:
+                read += reader.read(7_000)
+        os.set_blocking(reading, False)
+        while chunk := reader.read(4_096):
+            read += chunk
+            handler.flush(wait=False)
+    events = [int(json.loads(line)["event"]) for line in read.splitlines()]
+    assert events == sorted(set(events))
+    told = capsys.readouterr().err
+    assert events == list(range(3_000)) if holds else "nobody reads them" in told
+
+
+def test_a_line_that_was_cut_is_ended_before_the_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk took a part of one and then was full: what follows is a line of its own."""
+    handler, written = StdoutHandler(), list[bytes]()
+    taking_all(monkeypatch, written)
+    take = os.write
+
+    def some(descriptor: int, piece: bytes) -> int:
+        return take(descriptor, piece[:30])
+
+    def none(_descriptor: int, _piece: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    for number, write in enumerate((take, some, none, take, some, take)):
+        monkeypatch.setattr(os, "write", write)
+        if not handler._held:
+            handler._held.append(record(f"number {number}"))
+        handler._write(handler._piece())
+    first, cut, third, *fourth = b"".join(written).splitlines()
+    assert [json.loads(line)["event"] for line in (first, third, b"".join(fourth))] == [
+        "number 0",
+        "number 3",
+        "number 4",
+    ]
+    assert len(cut) == 30
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_what_waits_for_a_slow_reader_is_its_line_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request's record has all its headers, of which thousands would be too much."""
+    monkeypatch.setattr(StdoutHandler, "_has_room", lambda _self, _until: False)
+    handler = StdoutHandler()
+    handler.hold()
+    for number in range(3 * HELD_LINES):
+        handler.handle(record(str(number)))
+    kinds = [type(held) for held in handler._held]
+    assert kinds == [logging.LogRecord] * HELD_LINES + [bytes] * 2 * HELD_LINES
