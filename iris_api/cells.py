@@ -6,6 +6,8 @@ up, and takes a lock. Here a fork is told, and all that a request adds is writte
 
 from __future__ import annotations
 
+import logging
+import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
 
 DOUBLE = 8
 """Bytes of a number."""
+MOST_BYTES_AROUND = 32
+"""Of a number in a file: its own, its time, its key's length, and what that is padded with."""
+
+logger = logging.getLogger(__name__)
 
 
 class Cell:
-    """One number. Its methods are those that prometheus_client's instruments call."""
+    """One number. Its methods are those of prometheus_client's values that our instruments use."""
 
     __slots__ = ("__weakref__", "at", "file", "home", "key", "numbers")
 
@@ -66,7 +72,13 @@ class Cells:
             file = files.get(cell.file)
             if file is None:
                 file = files[cell.file] = MmapedDict(str(directory / f"{cell.file}_{slot}.db"))
-            file.read_value(cell.key)  # Makes room for it, if it is new.
+            try:
+                _take_room(file, cell.key)
+            except OSError as error:
+                logger.warning({"event": "a series is not counted", "reason": str(error)})
+                _place_in_memory(cell)
+                return
+            file.read_value(cell.key)  # Makes it, if it is new.
             cell.at = file._positions[cell.key] // DOUBLE
             cell.numbers = memoryview(file._m).cast("d")
 
@@ -74,7 +86,7 @@ class Cells:
         self._files = files
 
     def add(self, additions: Iterable[tuple[Cell, float]]) -> None:
-        """Add to some cells, as if at once."""
+        """Add to some cells, and let no other thread add meanwhile."""
         with self._lock:
             for cell, amount in additions:
                 cell.numbers[cell.at] += amount
@@ -106,6 +118,17 @@ class Cells:
         for file in self._files.values():
             file.close()
         self._files = {}
+
+
+def _take_room(file: Any, key: str) -> None:
+    """Have room for another number: without it a mapped page is not an error but a SIGBUS.
+
+    Raises:
+        OSError: if there is none.
+    """
+    needed = len(key.encode()) + MOST_BYTES_AROUND
+    if key not in file._positions and file._used + needed > file._capacity:
+        os.posix_fallocate(file._f.fileno(), 0, 2 * file._capacity)
 
 
 def _place_in_memory(cell: Cell) -> None:

@@ -120,3 +120,31 @@ def test_a_number_that_nobody_uses_is_not_kept(cells: Cells, tmp_path: Path) -> 
     cells.cell("gauge", "gone", "gone", (), (), "Of a test.", multiprocess_mode="sum")
     cells.move(tmp_path, "0")
     assert not (tmp_path / "gauge_sum_0.db").exists()
+
+
+def test_a_series_without_room_is_not_counted_and_ends_nothing(
+    cells: Cells,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A page of a file that has no room would be a SIGBUS: the others count on."""
+    asked = []
+
+    def full(_descriptor: int, _offset: int, size: int) -> None:
+        asked.append(size)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    cells.move(tmp_path, "0")
+    before = cell(cells, "first")
+    made = [cell(cells, f"{number}-{'x' * 4_000}") for number in range(300)]
+    size = (tmp_path / "counter_0.db").stat().st_size
+    for each in (before, *made):
+        each.inc(1)
+    assert asked[0] == 2 * size
+    assert [each.get() for each in made] == [1] * 300, "each for itself"
+    in_file = kept(tmp_path / "counter_0.db")
+    assert in_file == [1] * len(in_file)
+    assert 100 < len(in_file) < 300
+    assert "a series is not counted" in caplog.text
