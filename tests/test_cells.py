@@ -138,7 +138,7 @@ def test_a_series_without_room_is_not_counted_and_ends_nothing(
     monkeypatch.setattr(os, "posix_fallocate", full)
     cells.move(tmp_path, "0")
     before = cell(cells, "first")
-    made = [cell(cells, f"{number}-{'x' * 4_000}") for number in range(300)]
+    made = [cell(cells, f"{number}-{'x' * 400}") for number in range(300)]
     size = (tmp_path / "counter_0.db").stat().st_size
     for each in (before, *made):
         each.inc(1)
@@ -146,5 +146,5 @@ def test_a_series_without_room_is_not_counted_and_ends_nothing(
     assert [each.get() for each in made] == [1] * 300, "each for itself"
     in_file = kept(tmp_path / "counter_0.db")
     assert in_file == [1] * len(in_file)
-    assert 100 < len(in_file) < 300
+    assert 10 < len(in_file) < 300
     assert "a series is not counted" in caplog.text
