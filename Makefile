@@ -17,7 +17,7 @@ train: $(VENV)/.serve  ## Train again and replace the bundle in model/
 	@$(BIN)/python train.py
 
 test: $(VENV)/.dev  ## Run the whole test suite with coverage
-	@$(BIN)/python -m pytest --cov $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),--no-cov $(ARGS),--cov)
 
 lint: $(VENV)/.dev $(VENV)/.bench  ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 PREVIOUS = "previous.json"
 VERSION = re.compile(r"[0-9a-f]{12}")
-MEND = "train it again (python train.py), or point IRIS_MODEL_DIR at a whole bundle"
+MEND = "train it (train.py --model-dir DIR), or point IRIS_MODEL_DIR at a whole bundle"
 
 
 @dataclass(frozen=True, slots=True)

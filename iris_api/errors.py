@@ -12,7 +12,7 @@ import orjson
 from flask import current_app
 from gunicorn.http.errors import ParseException
 from typing_extensions import TypedDict
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from .exceptions import FieldProblem, IrisError
 from .exchange import current
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:iris-api:problem:"
 NOT_READY = "The service is not ready: its operator has to look at the log."
+NOWHERE = "There is nothing at this path: GET / lists the routes."
+NOT_SO = "{} can't be sent to this path: send {}."
 UNFORESEEN = "Something went wrong here, not with the request. The log has it."
 
 
@@ -94,10 +96,19 @@ def _render_ours(error: IrisError) -> Response:
 
 
 def _render_http(error: HTTPException) -> Response:
-    response = _answer(problem(error.code or 500, error.description, current().id))
+    response = _answer(problem(error.code or 500, _told(error), current().id))
     kept = ("Allow", "Retry-After", "WWW-Authenticate", "Content-Range")
     response.headers.update((k, v) for k, v in error.get_headers() if k in kept)
     return response
+
+
+def _told(error: HTTPException) -> str | None:
+    if isinstance(error, NotFound):
+        return NOWHERE
+    if isinstance(error, MethodNotAllowed):
+        others = set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}
+        return NOT_SO.format(current().request.method, " or ".join(sorted(others)))
+    return error.description
 
 
 def _render_parse(error: ParseException) -> Response:

@@ -45,7 +45,7 @@ class Exchange:
 
     def __init__(self, request: Request, waited: float) -> None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        self.id = given if SANE.fullmatch(given) else f"{getrandbits(128):032x}"
+        self.id = given if SANE.fullmatch(given) else new_id()
         """The caller's request id, if it can go into a header and a log as it is, or a new one."""
         self.request = request
         self.started = perf_counter()
@@ -86,6 +86,11 @@ def init_app(app: Flask) -> None:
         _current.set(Exchange(request, _waited(request.environ, proxies)))
 
     app.after_request(_end)
+
+
+def new_id() -> str:
+    """A request id, of 32 hexadecimal digits."""
+    return f"{getrandbits(128):032x}"
 
 
 def current() -> Exchange:

@@ -10,14 +10,13 @@ import os
 import shlex
 import socket
 import sys
-import uuid
 from contextlib import suppress
 from functools import cache, partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import gunicorn.util
 
+from . import errors, exchange
 from .following import Follower, Leader, Lookout
 from .settings import Settings, listener_is_inherited
 from .slots import CounterDirectory, installed, path_for
@@ -136,15 +135,8 @@ def write_problem(
     service: Service, client: socket.socket, status: int, _reason: str, message: str
 ) -> None:
     """Gunicorn's own refusals of unreadable requests, in the shape of all our errors."""
-    title = HTTPStatus(status).phrase
-    request_id = uuid.uuid4().hex
-    document = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": message,
-        "request_id": request_id,
-    }
+    request_id = exchange.new_id()
+    document = errors.problem(status, message, request_id)
     service.instruments.unreadable(status)
     with suppress(OSError):
         address = client.getpeername()
@@ -154,11 +146,11 @@ def write_problem(
         logger.info(said | {"reason": message.partition("'")[0].strip(" :")[:80]})
     body = json.dumps(document, separators=(",", ":")).encode()
     head = (
-        f"HTTP/1.1 {status} {title}\r\n"
+        f"HTTP/1.1 {status} {document['title']}\r\n"
         "Connection: close\r\n"
-        "Content-Type: application/problem+json\r\n"
+        f"Content-Type: {errors.MEDIA_TYPE}\r\n"
         f"Content-Length: {len(body)}\r\n"
-        f"X-Request-ID: {request_id}\r\n\r\n"
+        f"{exchange.HEADER}: {request_id}\r\n\r\n"
     )
     gunicorn.util.write_nonblock(client, head.encode() + body)
 
@@ -206,6 +198,8 @@ def _print_how_to_call(service: Service, address: str) -> None:
         )
     if key:
         print("No API key is configured: this one is good for this run only.", file=sys.stderr)
+    if service.keys.names and not key:
+        print("KEY is one that `flask --app wsgi keys add NAME` has printed:", file=sys.stderr)
     header = f"'X-API-Key: {key}'" if key else '"X-API-Key: $KEY"'
     example = json.dumps(service.model.manifest.contract.example)
     print(

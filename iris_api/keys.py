@@ -100,7 +100,8 @@ class KeyRing:
         else:
             if self._taken.names != self._told or self._complaint:
                 self._told = self._taken.names
-                logger.info("API keys taken up from %s: %s", file.path, ", ".join(self.names))
+                names = ", ".join(self.names) or "none is left"
+                logger.info("API keys taken up from %s: %s", file.path, names)
             self._complaint = None
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from werkzeug.exceptions import NotFound
-
 from . import auth, errors
 from .body import SEND_JSON, TOO_LARGE
 from .drain import ABOUT_TO_STOP
@@ -61,7 +59,7 @@ ANYWHERE = {
     ),
 }
 """Refusals in front of every view, by the server or by the proxy before it; what each may say."""
-PLAIN = ANYWHERE | {404: ("There is nothing of this name.", NotFound.description)}
+PLAIN = ANYWHERE | {404: ("There is nothing of this name.", errors.NOWHERE)}
 """All that is told by its status alone."""
 GUARDS = (NotAuthenticatedError, WrongKeyError, OverloadedError)
 """What stands in front of a view that asks for a key."""

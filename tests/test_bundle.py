@@ -88,7 +88,7 @@ def test_a_broken_bundle_is_refused_in_one_sentence_with_the_mend(
         Bundle.load(model_dir)
     message = str(refusal.value)
     assert message.endswith(
-        "train it again (python train.py), or point IRIS_MODEL_DIR at a whole bundle"
+        "train it (train.py --model-dir DIR), or point IRIS_MODEL_DIR at a whole bundle"
     )
     assert "\n" not in message
 

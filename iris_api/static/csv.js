@@ -67,6 +67,7 @@ export function* records(text, separator) {
 /** Find separator and columns by the header: the separator is the one that names most features.
  * Decimals have commas if those of any cell have: no file should come back with both. */
 export function opened(text, features) {
+  if (!text.trim()) throw new Error("Paste rows, or choose a file.");
   const tries = [",", ";", "\t"].map((separator) => {
     const rows = records(text, separator);
     const header = rows.next().value?.cells.map((cell) => cell.trim()) ?? [];

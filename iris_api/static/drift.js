@@ -3,6 +3,7 @@
 import { Problem, once } from "./api.js";
 import { element, named, part, shape } from "./dom.js";
 import { accepted, given, key, refuse } from "./key.js";
+import { steady } from "./steady.js";
 
 const SECONDS = 10;
 
@@ -66,7 +67,7 @@ function tell(id, text) {
   part(id).hidden = !text;
 }
 
-async function refresh() {
+const refresh = steady(async () => {
   if (!key()) await given();
   const used = key();
   try {
@@ -82,7 +83,7 @@ async function refresh() {
     refuse(used);
     refresh();
   }
-}
+});
 
 refresh();
 setInterval(() => key() && refresh(), SECONDS * 1000);

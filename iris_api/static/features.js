@@ -61,7 +61,7 @@ function input(feature, allowed, histogram, column, i) {
       one.follow();
     },
     tell(message) {
-      hint.style.minHeight = message ? hint.style.minHeight || `${hint.getBoundingClientRect().height}px` : ""; // What is below stays where it is.
+      hint.style.minHeight = message ? hint.style.minHeight || `${hint.getBoundingClientRect().height}px` : ""; // Rows stay.
       hint.textContent = message ?? told;
       hint.classList.toggle("problem", Boolean(message));
       field.setAttribute("aria-invalid", Boolean(message));

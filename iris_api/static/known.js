@@ -1,4 +1,4 @@
-// Whether there is a key, before the page is drawn: so nothing is shown to be taken away again.
+// Whether there is a key, before the page is drawn.
 try {
   document.documentElement.classList.toggle("known", sessionStorage.getItem("iris-api-key") !== null);
 } catch {} // Nothing may be stored.

@@ -8,7 +8,7 @@ const SHOWN = 100;
 /** Clear what was shown of the run before, and give what shows this one as it goes. */
 export function outcome(names) {
   const body = element("tbody");
-  const wrong = element("ul", { tabindex: 0, "aria-label": "Wrong rows" }); // It scrolls.
+  const wrong = element("ul", { tabindex: 0, "aria-label": "Wrong rows" });
   let shown = 0, listed = 0, digits;
   part("outcome").hidden = false;
   for (const id of ["told", "sofar", "bad", "table"]) part(id).replaceChildren();
