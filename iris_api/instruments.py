@@ -1,7 +1,7 @@
 """What is counted: Prometheus instruments, bound to their labels once, and summed over all workers.
 
 Names follow https://prometheus.io/docs/practices/naming. A label's values come from the URL map,
-the manifest or the code, never from a client, so that there are only so many series.
+the manifest, the key file or the code, never from a client, so that there are only so many series.
 """
 
 from __future__ import annotations

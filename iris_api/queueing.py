@@ -1,4 +1,4 @@
-"""How long a request waited for a thread: told by the worker, read where it is answered."""
+"""How long a request waited to be taken up: told by the worker, read where it is answered."""
 
 from __future__ import annotations
 

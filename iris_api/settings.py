@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] | None = None
     """Largest body, in bytes; unset: 2 MiB, or what `max_rows` rows need if that is more."""
     max_queue_ms: Annotated[int, Field(ge=1)] = 1000
-    """Longest wait behind a proxy that sends X-Request-Start, in ms; an older request gets 503."""
+    """Longest wait, at a proxy that sends X-Request-Start or in our queue, in ms; then 503."""
     drain_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 1.0
     """From SIGTERM until connections are refused; /health/ready is 503 and all else is served."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -131,7 +131,7 @@ def check_totals(server: Server, load: Load) -> None:
 
 
 def test_totals_are_what_clients_counted(start: Callable[..., Server]) -> None:
-    """To the last unit, while workers recycle, one is killed, and all are reloaded."""
+    """To the last unit, while workers recycle, are reloaded, and are killed between requests."""
     server = start(
         WEB_CONCURRENCY="3", GUNICORN_CMD_ARGS="--max-requests 150 --max-requests-jitter 50"
     )
