@@ -58,6 +58,7 @@ class Cells:
     def __init__(self) -> None:
         self._all: WeakSet[Cell] = WeakSet()
         self._files: dict[str, Any] = {}
+        self._room = True
         self.stay_in_memory()
 
     def stay_in_memory(self) -> None:
@@ -75,7 +76,10 @@ class Cells:
             try:
                 _take_room(file, cell.key)
             except OSError as error:
-                logger.warning({"event": "a series is not counted", "reason": str(error)})
+                if self._room:
+                    said = {"event": "new series are not counted", "reason": str(error)}
+                    logger.warning(said)
+                self._room = False
                 _place_in_memory(cell)
                 return
             file.read_value(cell.key)  # Makes it, if it is new.
