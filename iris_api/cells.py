@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DOUBLE = 8
 """Bytes of a number."""
-MOST_BYTES_AROUND = 32
+CELL_OVERHEAD = 32
 """Of a number in a file: its own, its time, its key's length, and what that is padded with."""
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def _take_room(file: Any, key: str) -> None:
     Raises:
         OSError: if there is none.
     """
-    needed = len(key.encode()) + MOST_BYTES_AROUND
+    needed = len(key.encode()) + CELL_OVERHEAD
     if key not in file._positions and file._used + needed > file._capacity:
         os.posix_fallocate(file._f.fileno(), 0, 2 * file._capacity)
 

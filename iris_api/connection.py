@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections import deque
 
 NOTHING_YET = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
-MOST_SECONDS_TO_SEND = 10.0
+READ_TIMEOUT = 10.0
 """What a client may take to send a request once it has begun, and a thread waits for it."""
-MOST_BYTES_TO_DRAIN = 128 * 1024 * 1024
+MAX_DRAINED_BYTES = 128 * 1024 * 1024
 """Of a body that was refused, before its client closes."""
-LARGEST_LOOK = 64 * 1024
+MAX_PEEK_BYTES = 64 * 1024
 """Bytes of a request that the main loop waits for; a thread waits for what is larger."""
-LARGEST_AT_ONCE = 16 * 1024
+MAX_SMALL_BYTES = 16 * 1024
 """Bytes of a request that the main loop answers itself."""
 PROBE = re.compile(rb"GET /health[/ ?]")
 HEAD_END = b"\r\n\r\n"
@@ -98,7 +98,7 @@ class ClientSocket(socket.socket):
         be sent the same.
         """
         kept, self._kept = self._kept or [], None
-        if kept and len(kept[-1]) <= LARGEST_LOOK:
+        if kept and len(kept[-1]) <= MAX_PEEK_BYTES:
             kept = [b"".join(kept)]
         try:
             while kept:
@@ -134,7 +134,7 @@ class Connection(TConn):  # type: ignore[misc]
     closed = False
     begun = 0
     """Bytes that were there of a request at the last look, if it was not whole."""
-    left = MOST_BYTES_TO_DRAIN
+    left = MAX_DRAINED_BYTES
 
     def __init__(self, cfg: Any, accepted: socket.socket, *addresses: Any) -> None:
         super().__init__(cfg, ClientSocket(accepted), *addresses)
@@ -155,23 +155,23 @@ class Connection(TConn):  # type: ignore[misc]
         ended = peeked is not None and len(there) <= self.begun
         if ended and self._is_urgent():
             return Seen.END
-        if len(there) >= LARGEST_LOOK and HEAD_END not in there:
+        if len(there) >= MAX_PEEK_BYTES and HEAD_END not in there:
             self.begun = len(there)
             return Seen.ENDLESS
-        if len(there) < needed <= LARGEST_LOOK and not ended:
+        if len(there) < needed <= MAX_PEEK_BYTES and not ended:
             self._wait_for(needed, len(there), len(held))
             return Seen.TOO_LITTLE
         if self.begun:
             self.begun = 0
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        if 0 < needed <= min(len(there), LARGEST_AT_ONCE):
+        if 0 < needed <= min(len(there), MAX_SMALL_BYTES):
             return Seen.PROBE if PROBE.match(there) else Seen.SMALL
         return Seen.LARGE
 
     def _peek(self) -> bytes | None:
         """What the kernel has of it; nothing at all after its end, None where more may come."""
         try:
-            return self.sock.recv(LARGEST_LOOK, socket.MSG_PEEK)
+            return self.sock.recv(MAX_PEEK_BYTES, socket.MSG_PEEK)
         except OSError as error:
             return None if error.errno in NOTHING_YET else b""
 
@@ -183,7 +183,7 @@ class Connection(TConn):  # type: ignore[misc]
 
     def _wait_for(self, needed: int, there: int, held: int) -> None:
         if not self.begun:
-            self.timeout = time.monotonic() + MOST_SECONDS_TO_SEND
+            self.timeout = time.monotonic() + READ_TIMEOUT
         self.begun = there
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed - held)
 

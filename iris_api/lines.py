@@ -26,7 +26,7 @@ LINE_BYTES = 4096
 """PIPE_BUF on Linux, newline included."""
 HELD_LINES = 64
 """Lines that are written together, before their time."""
-MOST_HELD_LINES = 4096
+MAX_HELD_LINES = 4096
 """That wait for who reads them, where nobody may wait for that."""
 HELD_SECONDS = 0.01
 """How long the first of them waits."""
@@ -141,7 +141,7 @@ class StdoutHandler(logging.Handler):
         if not self._held:
             self._due = time.monotonic() + HELD_SECONDS
         waiting = len(self._held)
-        if waiting >= MOST_HELD_LINES:
+        if waiting >= MAX_HELD_LINES:
             self._complain("nobody reads them")
             return
         # Where a reader is slow, no request is kept with all its headers until it goes on.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK_BYTES = 256 * 1024
-LONGEST_RECORD = 1024 * 1024
+MAX_RECORD_BYTES = 1024 * 1024
 COMMA, NEWLINE, BOM = ord(","), ord("\n"), b"\xef\xbb\xbf"
 NEWLINES_TO_COMMAS = bytes.maketrans(b"\n", b",")
 QUOTED, LONE_RETURN = re.compile('"[^"]*"'), re.compile("\r(?!\n)")
@@ -49,7 +49,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class CutCells:
     """Cells in the wanted columns, cut out one by one."""
 
     columns: list[list[bytes]]
@@ -97,7 +97,7 @@ class Chunk:
 
     records: list[bytes]
     lines: Sequence[int]
-    cells: Cells | PlainCells
+    cells: CutCells | PlainCells
     rejected: list[Rejected]
     end: Place
 
@@ -118,7 +118,7 @@ class Table:
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         # Of the whole process: `csv` has no other way.
-        csv.field_size_limit(LONGEST_RECORD)
+        csv.field_size_limit(MAX_RECORD_BYTES)
         self._file = file
         self._name = name
         self._pending = b""
@@ -159,8 +159,8 @@ class Table:
             text = self._whole_lines(last=not more)
             if text:
                 yield self._lines(text, wanted) or self._any(text, wanted, last=not more)
-            if len(self._pending) > LONGEST_RECORD + CHUNK_BYTES:
-                told = f"a record of more than {LONGEST_RECORD:,} bytes"
+            if len(self._pending) > MAX_RECORD_BYTES + CHUNK_BYTES:
+                told = f"a record of more than {MAX_RECORD_BYTES:,} bytes"
                 raise self.error(f"line {self._line} begins {told}: is this a CSV file?")
 
     def _fill(self) -> bool:
@@ -181,7 +181,7 @@ class Table:
 
     def _header(self) -> _Record:
         more = True
-        while more and len(self._pending) <= LONGEST_RECORD:
+        while more and len(self._pending) <= MAX_RECORD_BYTES:
             more = self._fill()
             if self._pending.startswith(BOM):
                 self.mark, self._pending = BOM, self._pending.removeprefix(BOM)
@@ -228,13 +228,13 @@ class Table:
             return None
         return PlainCells(text, marks, width, wanted)
 
-    def _quoted(self, text: bytes, rows: int, wanted: Sequence[int]) -> Cells | None:
+    def _quoted(self, text: bytes, rows: int, wanted: Sequence[int]) -> CutCells | None:
         """The cells of lines with quotes, if each line is a record of the right width."""
         records = list(csv.reader(text.decode().split("\n")[:-1], strict=True))
         if len(records) != rows or set(map(len, records)) != {len(self.names)}:
             return None
         columns = [[cells[column].encode() for cells in records] for column in wanted]
-        return Cells(columns, wanted)
+        return CutCells(columns, wanted)
 
     def _any(self, text: bytes, wanted: Sequence[int], *, last: bool) -> Chunk:
         """The records of any lines, but for one at the end that is not there as a whole yet."""
@@ -255,7 +255,7 @@ class Table:
         lines = [self._line + record.start for record in good]
         self._skip(len(b"".join(text.split(b"\n", count)[:count])) + count, count)
         records = [record.text for record in good]
-        return Chunk(records, lines, Cells(columns, wanted), rejected, self.place)
+        return Chunk(records, lines, CutCells(columns, wanted), rejected, self.place)
 
 
 def _records(text: bytes, *, last: bool) -> Iterator[_Record]:
@@ -278,7 +278,7 @@ def _records(text: bytes, *, last: bool) -> Iterator[_Record]:
             if end == len(lines):
                 return
             is_open = isinstance(error, _NoMoreLinesError)
-            if is_open and not last and len(_text(lines[end:])) <= LONGEST_RECORD:
+            if is_open and not last and len(_text(lines[end:])) <= MAX_RECORD_BYTES:
                 return
             told = _broken("".join(lines[end : first + reader.line_num]), is_open=is_open)
             start, end = end, end + 1
@@ -300,8 +300,8 @@ def _broken(read: str, *, is_open: bool) -> str:
     if LONE_RETURN.search(QUOTED.sub("", read)):
         return "a carriage return in a cell without quotes: lines have to end with LF or CRLF"
     if '"' not in read:
-        return f"a cell of more than {LONGEST_RECORD:,} characters"
-    if is_open or len(read) > LONGEST_RECORD:
+        return f"a cell of more than {MAX_RECORD_BYTES:,} characters"
+    if is_open or len(read) > MAX_RECORD_BYTES:
         return "a quote is opened and never closed"
     return "a cell goes on after its closing quote: a quote within a cell is written twice"
 

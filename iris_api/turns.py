@@ -10,7 +10,7 @@ from .connection import Seen
 if TYPE_CHECKING:
     from .connection import Connection
 
-MOST_SECONDS_AT_ONCE = 0.005
+MAX_SECONDS_AT_ONCE = 0.005
 """What answers by the main loop may take, on the average of the last few: so long the interpreter
 leaves a thread alone."""
 LAST_FEW = 8
@@ -51,5 +51,5 @@ class Turns:
     def took(self, seconds: float) -> None:
         """An answer by the main loop took so long; where many do, leave the next to threads."""
         self._average += (seconds - self._average) / LAST_FEW
-        if self._average > MOST_SECONDS_AT_ONCE:
+        if self._average > MAX_SECONDS_AT_ONCE:
             self._wary, self._average = WARY, 0.0

@@ -21,7 +21,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from .connection import LARGEST_LOOK, MOST_SECONDS_TO_SEND, NOTHING_YET, Connection, Seen
+from .connection import MAX_PEEK_BYTES, NOTHING_YET, READ_TIMEOUT, Connection, Seen
 from .lines import STDOUT
 from .queueing import note_wait
 from .turns import Turns
@@ -33,11 +33,11 @@ SECONDS_BETWEEN_SCANS = 0.5
 SECONDS_BETWEEN_LOOKS = 0.002
 """For which the main loop answers before it looks what else has come."""
 SECONDS_TO_SKIP = 0.1
-MOST_BYTES_TO_SKIP = 2 * 1024 * 1024
+MAX_SKIPPED_BYTES = 2 * 1024 * 1024
 """Of a body that was refused, so that its connection can be kept."""
-MOST_SECONDS_TO_TAKE = 10.0
+WRITE_TIMEOUT = 10.0
 """What a client may take until it takes another part of its answer."""
-MOST_BYTES_UNREAD = 128 * 1024 * 1024
+MAX_UNREAD_BYTES = 128 * 1024 * 1024
 """Of answers that are not read; with more, who has taken nothing for longest is let go of."""
 
 
@@ -45,7 +45,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     """A worker whose main loop does all the waiting, and answers what is small.
 
     A connection costs a thread only for a request that is large or slow, once the head of it is
-    there, and then no longer than `MOST_SECONDS_TO_SEND` for what the client has yet to send. When
+    there, and then no longer than `READ_TIMEOUT` for what the client has yet to send. When
     the worker stops it takes what waits to be accepted, and from then on the kernel refuses what
     comes.
 
@@ -219,7 +219,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         began = self._at_work[conn] = time.monotonic()
         try:
             note_wait(began - conn.ready)
-            conn.sock.keep(seconds_to_read=MOST_SECONDS_TO_SEND)
+            conn.sock.keep(seconds_to_read=READ_TIMEOUT)
             return super().handle(conn)
         finally:
             del self._at_work[conn]
@@ -242,7 +242,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
                 self._watch(conn, None)
             self._finish(conn)
             return
-        conn.timeout = time.monotonic() + MOST_SECONDS_TO_TAKE
+        conn.timeout = time.monotonic() + WRITE_TIMEOUT
         if not waited:
             self._watch(conn, self._send, selectors.EVENT_WRITE)
             self._wait(conn, self.unread_conns)
@@ -252,7 +252,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Where answers that are not read are too much, close who has taken nothing for longest."""
         left = {conn: conn.sock.bytes_left() for conn in self.unread_conns}
         for conn in sorted(left, key=lambda each: each.timeout):
-            if sum(left.values()) <= MOST_BYTES_UNREAD:
+            if sum(left.values()) <= MAX_UNREAD_BYTES:
                 break
             del left[conn]
             self._wait_no_more(conn)
@@ -285,7 +285,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         conn.sock.setblocking(False)
         until = time.monotonic() + SECONDS_TO_SKIP if conn in self._at_work else None
         try:
-            return bool(conn.parser.finish_body(deadline=until, max_bytes=MOST_BYTES_TO_SKIP))
+            return bool(conn.parser.finish_body(deadline=until, max_bytes=MAX_SKIPPED_BYTES))
         except BlockingIOError:
             return False
         except ParseException:  # It has its answer; Gunicorn would send a second one.
@@ -297,7 +297,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if now < self._next_scan:
             return
         self._next_scan = now + SECONDS_BETWEEN_SCANS
-        why = f"The request was not there after {MOST_SECONDS_TO_SEND:.0f} seconds."
+        why = f"The request was not there after {READ_TIMEOUT:.0f} seconds."
         for conn in [*self.pending_conns, *self.unread_conns, *self.lingering_conns]:
             if conn.timeout <= now:
                 self._step(conn, self._give_up, HTTPStatus.REQUEST_TIMEOUT, why)
@@ -338,7 +338,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def _drain(self, conn: Connection, client: socket.socket) -> None:
         """Read what nobody wants until the client closes: a reset could overtake the answer."""
         try:
-            read = len(client.recv(LARGEST_LOOK))
+            read = len(client.recv(MAX_PEEK_BYTES))
         except BlockingIOError:
             return
         except OSError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iris_api.connection import LARGEST_LOOK, Connection, Seen
+from iris_api.connection import MAX_PEEK_BYTES, Connection, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,13 +97,13 @@ def test_a_head_without_end_is_told_from_a_large_body(
     """No thread is asked to read the one; the other is a thread's."""
     client, connection = ends
     connection.sock.setblocking(True)
-    client.sendall(b"x" * LARGEST_LOOK)
-    connection.sock.recv(LARGEST_LOOK, socket.MSG_PEEK | socket.MSG_WAITALL)
+    client.sendall(b"x" * MAX_PEEK_BYTES)
+    connection.sock.recv(MAX_PEEK_BYTES, socket.MSG_PEEK | socket.MSG_WAITALL)
     connection.sock.setblocking(False)
     assert connection.look() is Seen.ENDLESS
-    connection.sock.recv(LARGEST_LOOK)
+    connection.sock.recv(MAX_PEEK_BYTES)
     connection.begun = 0
-    client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * LARGEST_LOOK)
+    client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * MAX_PEEK_BYTES)
     assert connection.look() is Seen.LARGE
 
 

@@ -206,7 +206,7 @@ def test_lines_wait_for_a_slow_reader_and_nobody_for_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where lines are held: none is lost until they are too many, and then the latest."""
-    monkeypatch.setattr(lines, "MOST_HELD_LINES", 2_000)
+    monkeypatch.setattr(lines, "MAX_HELD_LINES", 2_000)
     reading, writing = os.pipe()
     handler = StdoutHandler()
     handler.hold()

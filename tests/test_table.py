@@ -131,7 +131,7 @@ def test_a_place_is_where_the_next_record_begins(monkeypatch: pytest.MonkeyPatch
 
 def test_a_cell_that_is_too_long_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the lines after a quote that is not closed, or without any quote."""
-    monkeypatch.setattr(table, "LONGEST_RECORD", 1000)
+    monkeypatch.setattr(table, "MAX_RECORD_BYTES", 1000)
     long, filler = b"x" * 1001, b"5,6\n" * 300
     content = b"a,b\n1," + long + b'\n1,"y\n' + filler
     chunks = Table(io.BytesIO(content), "t.csv").chunks([0])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from iris_api.connection import Seen
-from iris_api.turns import LAST_FEW, MOST_SECONDS_AT_ONCE, WARY, Turns
+from iris_api.turns import LAST_FEW, MAX_SECONDS_AT_ONCE, WARY, Turns
 
 if TYPE_CHECKING:
     from iris_api.connection import Connection
@@ -33,11 +33,11 @@ def test_turns_are_in_order_and_one_probe_at_a_time_passes() -> None:
 def test_where_answers_are_slow_threads_have_the_next() -> None:
     """A slow one among quick ones changes nothing, and a probe is never a thread's."""
     turns = Turns()
-    turns.took(MOST_SECONDS_AT_ONCE * LAST_FEW * 0.9)
+    turns.took(MAX_SECONDS_AT_ONCE * LAST_FEW * 0.9)
     for _ in range(LAST_FEW):
         turns.took(0.0001)
     queued(turns, "a")
     assert turns.next()[1]
-    turns.took(MOST_SECONDS_AT_ONCE * LAST_FEW * 1.1)
+    turns.took(MAX_SECONDS_AT_ONCE * LAST_FEW * 1.1)
     queued(turns, "Pb" + "c" * WARY)
     assert [turns.next()[1] for _ in range(len(turns))] == [True] + [False] * WARY + [True]

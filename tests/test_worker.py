@@ -14,7 +14,7 @@ from gunicorn import sock
 from gunicorn.config import Config
 
 from iris_api import connection, turns, worker
-from iris_api.connection import LARGEST_LOOK, ClientSocket
+from iris_api.connection import MAX_PEEK_BYTES, ClientSocket
 from iris_api.worker import PatientWorker
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """It answers with the body that it was sent, and looks after its clients ten times as often."""
     monkeypatch.setattr(worker, "SECONDS_BETWEEN_SCANS", 0.05)
     for module in (worker, connection):
-        monkeypatch.setattr(module, "MOST_SECONDS_TO_SEND", 0.5)
+        monkeypatch.setattr(module, "READ_TIMEOUT", 0.5)
     running = made()
     running.start(echo)
     yield running
@@ -117,7 +117,7 @@ def test_who_stops_in_the_middle_is_told_and_who_says_nothing_is_closed(running:
     """After their time; a head that has no end is not waited for."""
     with connect(running) as stopped, connect(running) as silent, connect(running) as endless:
         stopped.sendall(HEAD)
-        endless.sendall(HEAD + b"X: y\r\n" * LARGEST_LOOK)
+        endless.sendall(HEAD + b"X: y\r\n" * MAX_PEEK_BYTES)
         assert b"431" in endless.recv(100)
         assert b"408" in stopped.recv(100)
         assert silent.recv(100) == b""
@@ -235,7 +235,7 @@ def test_the_main_loop_answers_what_is_small_until_that_is_slow(running: Running
     def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         answered.append((environ["PATH_INFO"], threading.current_thread() is running.thread))
         if environ["PATH_INFO"] == "/slow":
-            time.sleep(turns.MOST_SECONDS_AT_ONCE * turns.LAST_FEW * 1.5)
+            time.sleep(turns.MAX_SECONDS_AT_ONCE * turns.LAST_FEW * 1.5)
         return echo(environ, start_response)
 
     running.wsgi = slow
@@ -291,7 +291,7 @@ def test_an_answer_that_is_not_taken_keeps_nobody_waiting(
 
 def test_who_does_not_read_is_closed(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a time in which it took nothing; who goes on reading is not, however slowly."""
-    monkeypatch.setattr(worker, "MOST_SECONDS_TO_TAKE", 0.5)
+    monkeypatch.setattr(worker, "WRITE_TIMEOUT", 0.5)
     running.wsgi = largely
     with connect(running) as silent, connect(running) as slow:
         for client in (silent, slow):
@@ -310,7 +310,7 @@ def test_answers_that_nobody_reads_are_bounded(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who has taken nothing for longest is let go of."""
-    monkeypatch.setattr(worker, "MOST_BYTES_UNREAD", 2 * LARGE)
+    monkeypatch.setattr(worker, "MAX_UNREAD_BYTES", 2 * LARGE)
     running.wsgi = largely
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(running)) for _ in range(4)]
@@ -335,7 +335,7 @@ def test_who_was_let_go_of_is_gone(running: Running, caplog: pytest.LogCaptureFi
 
         def in_one_round() -> None:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(worker, "MOST_BYTES_UNREAD", 0)
+                patch.setattr(worker, "MAX_UNREAD_BYTES", 0)
                 running._let_go_of_idle()
             then(conn.sock)
             done.set()

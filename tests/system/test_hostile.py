@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 
 from iris_api import create_app
-from iris_api.connection import MOST_SECONDS_TO_SEND
+from iris_api.connection import READ_TIMEOUT
 from iris_api.keys import KeyRing, digest_of, new_key
 from iris_api.settings import Settings
 
@@ -715,12 +715,12 @@ def test_whoever_stops_in_a_phase_is_let_go(target: Server, nginx: Callable[...,
         for name in ("a word", "half a head", "half a body", "half a chunk", "half a large body"):
             stopped.append(way.connect())
             stopped[-1].sendall(PHASES[name])
-    while time.monotonic() - began < MOST_SECONDS_TO_SEND / 2:
+    while time.monotonic() - began < READ_TIMEOUT / 2:
         for way in ways:
             assert way.neighbour_asks() < 3
         time.sleep(0.1)
     for connection in stopped:
-        left = began + MOST_SECONDS_TO_SEND + 4 - time.monotonic()
+        left = began + READ_TIMEOUT + 4 - time.monotonic()
         assert all(answer.status in REFUSED for answer in closes_in_time(connection, left))
 
 

@@ -24,7 +24,7 @@ from iris_api.settings import Settings
 from iris_api.slots import path_for
 from tests.conftest import FLOWER
 
-from .conftest import ROOT, Server, environment, wait_for
+from .conftest import ROOT, Server, environment, free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,12 +34,6 @@ pytestmark = pytest.mark.system
 ONE = json.dumps(FLOWER).encode()
 BATCH = json.dumps([FLOWER] * 7).encode()
 WRONG = b"{}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def scrape(server: Server) -> dict[tuple[str, ...], float]:

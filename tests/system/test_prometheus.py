@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from iris_api.drift import LARGE_PSI, LEAST_ROWS
 from iris_api.exceptions import IrisError
 from tests.conftest import FLOWER
 
-from .conftest import PATIENCE, ROOT, environment, wait_for
+from .conftest import PATIENCE, ROOT, environment, free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,12 +113,6 @@ class Prometheus:
         status, _, body = self.server.ask("GET", "/metrics")
         assert status == 200
         return body.decode()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def configure(directory: Path, server: Server) -> Path:
