@@ -97,14 +97,20 @@ def reference(rows: NDArray[Any], predicted: NDArray[Any], classes: int) -> Refe
 
 
 def sample(rows: NDArray[Any], labels: NDArray[Any]) -> Sample:
-    """Training rows to be shown beside a caller's own: all of them, or 150 taken at random.
+    """Training rows to be shown beside a caller's own: all of them, or 150.
+
+    Those with the least and the most of each feature are among them, so that a reader sees how far
+    the training rows reach; the rest is taken at random.
 
     Args:
         rows: Shape (rows, features).
         labels: Index of each row's class, shape (rows,).
     """
-    count = min(len(rows), SAMPLE_ROWS)
-    chosen = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))
+    ends = np.unique([rows.argmin(axis=0), rows.argmax(axis=0)])[:SAMPLE_ROWS]
+    others = np.setdiff1d(np.arange(len(rows)), ends)
+    count = min(len(rows), SAMPLE_ROWS) - len(ends)
+    rest = np.random.default_rng(0).choice(others, count, replace=False)
+    chosen = np.sort(np.concatenate([ends, rest]))
     return Sample(
         rows=tuple(map(tuple, rows[chosen].tolist())), classes=tuple(labels[chosen].tolist())
     )

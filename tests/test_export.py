@@ -199,3 +199,13 @@ def test_a_sample_is_whole_rows_with_their_classes() -> None:
     assert len(set(some.rows)) == SAMPLE_ROWS
     assert [row[0] for row in some.rows] == list(some.classes)
     assert some == sample(rows, rows[:, 0].astype(int))
+
+
+def test_a_sample_reaches_as_far_as_the_rows() -> None:
+    """In each feature; if there are too many features for that, it is no larger for it."""
+    rows = np.random.default_rng(1).normal(size=(1000, 4))
+    shown = np.array(sample(rows, np.zeros(1000, int)).rows)
+    assert (shown.min(axis=0) == rows.min(axis=0)).all()
+    assert (shown.max(axis=0) == rows.max(axis=0)).all()
+    wide = np.random.default_rng(1).normal(size=(1000, 100))
+    assert len(sample(wide, np.zeros(1000, int)).rows) == SAMPLE_ROWS
