@@ -162,7 +162,14 @@ def test_decimals_have_commas_if_those_of_any_row_have(
 
 
 @pytest.mark.parametrize(
-    ("header", "told"), [("", "a, b"), ("1,2", "a, b"), ("a", "there: b"), ("a,b,a", "twice: a")]
+    ("header", "told"),
+    [
+        ("", "choose a file"),
+        (" \n", "choose a file"),
+        ("1,2", "a, b"),
+        ("a", "there: b"),
+        ("a,b,a", "twice: a"),
+    ],
 )
 def test_a_header_that_names_not_all_is_told(
     call: Callable[..., Any], header: str, told: str
