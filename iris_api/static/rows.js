@@ -68,10 +68,6 @@ export function rows(card, mostRows, says) {
   }
 
   const pasted = part("pasted");
-  const pick = (chosen) => {
-    pasted.value = "";
-    start(chosen, chosen.name);
-  };
   pasted.placeholder = `${names.join(",")}\n${card.features.map(({ example }) => example).join(",")}`;
   pasted.addEventListener("paste", (event) => {
     const text = event.clipboardData.getData("text");
@@ -83,7 +79,7 @@ export function rows(card, mostRows, says) {
   part("choose").addEventListener("click", () => part("file").click());
   part("file").addEventListener("change", () => {
     const [chosen] = part("file").files;
-    if (chosen) pick(chosen);
+    if (chosen) start(chosen, chosen.name);
     part("file").value = "";
   });
   part("example").addEventListener("click", () => {
@@ -98,7 +94,7 @@ export function rows(card, mostRows, says) {
       event.preventDefault();
       part("drop").classList.toggle("over", kind === "dragover");
       const [dropped] = event.dataTransfer.files;
-      if (kind === "drop" && dropped) pick(dropped);
+      if (kind === "drop" && dropped) start(dropped, dropped.name);
     });
   }
 }

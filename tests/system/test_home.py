@@ -383,7 +383,7 @@ def test_a_text_that_is_no_table_is_told(tried: Page) -> None:
     header = ",".join(SETOSA)
     told = {
         f"{header}\n1,1,1,1": "1 row predicted",
-        "": "has to name the columns",
+        "": "choose a file",
         "a,b\n1,2": "Not there: sepal_length",
         header: "There are no rows",
         f"{header},sepal_width\n1,1,1,1,1": "twice: sepal_width",

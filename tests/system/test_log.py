@@ -72,4 +72,4 @@ def test_stdout_is_one_json_object_a_line_and_each_request_is_one(
     assert sum(line["event"] == "unreadable" for line in told) == REQUESTS // 10
     assert max(map(len, lines)) <= 4096
     assert key.secret.encode() not in b"".join(lines)
-    assert [line.partition(" ")[0] for line in error.read_text().splitlines()] == ["curl"]
+    assert [line.partition(" ")[0] for line in error.read_text().splitlines()] == ["KEY", "curl"]
