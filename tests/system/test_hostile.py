@@ -901,7 +901,7 @@ def measured(
     where they lie, so that it makes no false alarm more likely.
     """
     found = differences(ask, pairs, clock)
-    while not (enough := would_find(limit, found, limit / 5)) and len(found) < 8 * pairs:
+    while not (enough := would_find(limit, found, limit / 5)) and len(found) < 32 * pairs:
         found = np.append(found, differences(ask, len(found), clock))
     assert enough, "this machine is too noisy to tell"
     steps = limit * np.arange(0.25, 1.01, 0.05)

@@ -123,7 +123,7 @@ def test_a_bad_bundle_ends_the_start_in_one_line(
     """The reason and the mend, nothing else."""
     manifest, onnx = model_dir / "manifest.json", next(model_dir.glob("*/*.onnx"))
     message = {
-        "missing": "can't be read (No such file or directory): train it again",
+        "missing": "can't be read (No such file or directory): train it (",
         "corrupt": "is not the file that was trained",
         "tampered": "was changed after training",
         "skewed": "was trained with scikit-learn 0.1 and",
