@@ -63,7 +63,11 @@ class ClientSocket(socket.socket):
     def keep(self, *, seconds_to_read: float = 0.0) -> None:
         """Keep what is written from now on, and wait so long in all for what is to be read."""
         self._kept = []
-        self._until = time.monotonic() + seconds_to_read if seconds_to_read else None
+        self.read_within(seconds_to_read)
+
+    def read_within(self, seconds: float) -> None:
+        """Wait so long in all for what is to be read from now on, or not at all."""
+        self._until = time.monotonic() + seconds if seconds else None
 
     def setblocking(self, flag: bool) -> None:
         """Wait for the client or not, unless `keep` has told how long."""
@@ -132,6 +136,7 @@ class Connection(TConn):  # type: ignore[misc]
     watched = False
     """Whether the poller looks out for it."""
     closed = False
+    """By the worker, which counts it no more: Gunicorn may have closed the socket before."""
     begun = 0
     """Bytes that were there of a request at the last look, if it was not whole."""
     left = MAX_DRAINED_BYTES

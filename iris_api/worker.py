@@ -259,7 +259,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             self._close(conn)
 
     def _finish(self, conn: Connection) -> None:
-        """Close a connection, or wait for another request, which may have come with the last."""
+        """Close a connection, or wait for another request, which may have come with the last.
+
+        Not after a read that was given up: to Gunicorn it was the end of the body.
+        """
         if not conn.kept_alive or conn.sock.cut:
             self._closed += 1
             self._close(conn, graceful=True)
@@ -280,12 +283,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
         One that nobody wanted is read to it, where a thread can wait a moment for the rest.
         """
-        if not keepalive or conn.sock.cut:
+        if not keepalive:
             return False
-        conn.sock.setblocking(False)
-        until = time.monotonic() + SECONDS_TO_SKIP if conn in self._at_work else None
+        # No deadline of Gunicorn's, which may have passed before what is there is read.
+        conn.sock.read_within(SECONDS_TO_SKIP if conn in self._at_work else 0)
         try:
-            return bool(conn.parser.finish_body(deadline=until, max_bytes=MAX_SKIPPED_BYTES))
+            return bool(conn.parser.finish_body(max_bytes=MAX_SKIPPED_BYTES))
         except BlockingIOError:
             return False
         except ParseException:  # It has its answer; Gunicorn would send a second one.

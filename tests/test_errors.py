@@ -77,9 +77,11 @@ def test_a_body_whose_framing_breaks_is_the_clients_error(failing: FlaskClient) 
 
 
 def test_a_405_says_what_is_allowed(client: FlaskClient) -> None:
-    """The header that HTTP asks for is kept."""
+    """In words, and in the header that HTTP asks for."""
     answer = client.get("/v1/predict")
     assert answer.status_code == 405
+    assert answer.json
+    assert answer.json["detail"] == "GET can't be sent to this path: send POST."
     assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
 
 
