@@ -1,8 +1,9 @@
 """What bulk scoring saves over HTTP: `python -m benchmarks.scoring`.
 
-In turns the same file is scored by `flask --app wsgi score`, its start included, and by a client
-that reads it, posts batches of its rows, one after the other, to the service as it ships, and
-writes the answers beside them. Before, files of three sizes are scored for the memory it takes.
+In turns a file is scored by `flask --app wsgi score`, its start included, whole and its first rows
+alone, and by a client that reads it, posts batches of its first rows, one after the other, to the
+service as it ships, and writes the answers beside them. Before, files of three sizes are scored for
+the memory it takes.
 """
 
 from __future__ import annotations
@@ -44,41 +45,59 @@ class Cost:
 
 
 @click.command()
-@click.option("--rows", default=1_000_000, show_default=True, help="Rows that go each way.")
+@click.option("--rows", default=10_000_000, show_default=True, help="Rows of the whole file.")
+@click.option("--posted", default=1_000_000, show_default=True, help="Rows that go over HTTP.")
 @click.option("--rounds", default=3, show_default=True)
-def scoring(rows: int, rounds: int) -> None:
+def scoring(rows: int, posted: int, rounds: int) -> None:
     """Print how much memory `score` takes, what a row costs each way, and the ratios."""
+    posted = min(rows, posted)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         work = Path(directory)
-        source, out, answers = (work / f"{name}.csv" for name in ("in", "out", "answers"))
+        source, first, out, scored, answers = (
+            work / f"{name}.csv" for name in ("in", "first", "out", "scored", "answers")
+        )
         # First, as a process that is started is said to have held what its parent holds.
         show_memory(source, out)
         write_rows(source, rows)
+        write_rows(first, posted)
         server = ours(ROOT / "model")
-        ways: dict[str, Callable[[], object]] = {"score": partial(score, source, out)}
+        ways = [
+            Way(f"score, {rows:,} rows", rows, partial(score, source, out)),
+            Way(f"score, {posted:,} rows", posted, partial(score, first, scored)),
+        ]
         for size in BATCHES:
-            ways[f"HTTP, {size:,} rows a batch"] = partial(post, server, source, answers, size)
+            name = f"HTTP, {size:,} rows a batch"
+            ways.append(Way(name, posted, partial(post, server, first, answers, size)))
         server.start()
         try:
-            costs = in_turns(ways, server, rows, rounds)
+            costs = in_turns(ways, server, rounds)
         finally:
             server.stop()
-        if out.read_bytes() != answers.read_bytes():
+        with out.open("rb") as whole:
+            same = whole.read(answers.stat().st_size) == answers.read_bytes()
+        if not same or scored.read_bytes() != answers.read_bytes():
             raise click.ClickException("the answers differ")
     show(costs)
 
 
-def in_turns(
-    ways: dict[str, Callable[[], object]], server: Contender, rows: int, rounds: int
-) -> dict[str, list[Cost]]:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to score so many rows."""
+
+    name: str
+    rows: int
+    go: Callable[[], object]
+
+
+def in_turns(ways: list[Way], server: Contender, rounds: int) -> dict[str, list[Cost]]:
     """What each way cost in each round."""
-    costs: dict[str, list[Cost]] = {way: [] for way in ways}
+    costs: dict[str, list[Cost]] = {way.name: [] for way in ways}
     for turn in range(rounds):
-        for name, way in ways.items():
-            made = cost(way, server, rows)
-            costs[name].append(made)
+        for way in ways:
+            made = cost(way, server)
+            costs[way.name].append(made)
             told = f"{made.wall:.2f} µs a row by the clock, {made.cpu:.2f} of CPU"
-            click.echo(f"round {turn + 1} of {rounds}, {name}: {told}", err=True)
+            click.echo(f"round {turn + 1} of {rounds}, {way.name}: {told}", err=True)
     return costs
 
 
@@ -140,15 +159,15 @@ def batches(rows: csv.DictReader[str], size: int) -> Iterator[list[dict[str, str
         yield batch
 
 
-def cost(way: Callable[[], object], server: Contender, rows: int) -> Cost:
+def cost(way: Way, server: Contender) -> Cost:
     """Of a row, by the clock and by the CPU of this process, its children and the server."""
     # What others wrote before would have to reach the disk before what `score` flushes.
     os.sync()
     cpu_before = _cpu_seconds(server)
     began = time.perf_counter()
-    way()
-    wall = time.perf_counter() - began
-    return Cost(wall / rows * 1e6, (_cpu_seconds(server) - cpu_before) / rows * 1e6)
+    way.go()
+    wall, cpu = time.perf_counter() - began, _cpu_seconds(server) - cpu_before
+    return Cost(wall / way.rows * 1e6, cpu / way.rows * 1e6)
 
 
 def _cpu_seconds(server: Contender) -> float:
@@ -159,10 +178,10 @@ def _cpu_seconds(server: Contender) -> float:
 
 
 def show(costs: dict[str, list[Cost]]) -> None:
-    """The medians, and those of the ratios round by round."""
-    click.echo("| way | wall, µs a row | CPU, µs a row | wall, times score | CPU, times score |")
+    """The medians, and those of the ratios to the first way round by round."""
+    first = next(iter(costs.values()))
+    click.echo("| way | wall, µs a row | CPU, µs a row | wall, ratio | CPU, ratio |")
     click.echo("|---|---:|---:|---:|---:|")
-    first = costs["score"]
     for way, taken in costs.items():
         wall, cpu = (statistics.median(getattr(one, of) for one in taken) for of in ("wall", "cpu"))
         pairs = list(zip(taken, first, strict=True))

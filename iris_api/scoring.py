@@ -118,7 +118,7 @@ class Scorer:
         for rank, feature in zip(self._ranks, self._features, strict=True):
             if feature.type == "int" and float in map(type, found[rank::count]):
                 return None
-        rows = np.array(found, np.float64).reshape(-1, count)
+        rows = np.fromiter(found, np.float64, len(found)).reshape(-1, count)
         return rows[:, self._ranks]
 
     def _reasons(self, cells: Sequence[bytes]) -> str:

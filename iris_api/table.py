@@ -205,8 +205,11 @@ class Table:
     def _lines(self, text: bytes, wanted: Sequence[int]) -> Chunk | None:
         """The records of lines that are one whole row each; None of any others."""
         rows = text.count(b"\n")
-        returns = rows if self.end_of_line == b"\r\n" else 0
-        if text.count(self.end_of_line) != rows or text.count(b"\r") != returns:
+        if self.end_of_line == b"\n":
+            all_alike = b"\r" not in text
+        else:
+            all_alike = rows == text.count(self.end_of_line) == text.count(b"\r")
+        if not all_alike:
             return None
         try:
             cells = (self._quoted if b'"' in text else self._plain)(text, rows, wanted)

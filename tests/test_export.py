@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
@@ -14,11 +15,13 @@ from sklearn.svm import SVC, LinearSVC
 
 import train
 from iris_api.exceptions import ExportError
-from iris_api.export import SAMPLE_ROWS, export, random_rows, reference, sample
+from iris_api.export import SAMPLE_ROWS, drop_zeros, export, random_rows, reference, sample
 from iris_api.manifest import Contract, FeatureSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from iris_api.export import Export
 
 ROWS, LABELS = load_iris(return_X_y=True)
 
@@ -42,6 +45,47 @@ def test_exporting_leaves_the_estimator_as_it_was() -> None:
     estimator = RandomForestClassifier(10, n_jobs=2).fit(ROWS, LABELS)
     export(estimator, train.CONTRACT, rows=ROWS, name="iris")
     assert estimator.n_jobs == 2
+
+
+def leaf_weights(exported: Export) -> tuple[set[tuple[int, int]], list[float]]:
+    """The leaves that have a weight, and all their weights."""
+    (node,) = onnx.load_from_string(exported.artefacts[0].content).graph.node[:1]
+    held = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+    leaves = zip(held["class_treeids"], held["class_nodeids"], strict=True)
+    return set(leaves), held["class_weights"]
+
+
+def test_a_forest_adds_up_no_zeros() -> None:
+    """Each leaf has a weight for each class that was in it, and none for others."""
+    forest = RandomForestClassifier(10, random_state=42).fit(ROWS, LABELS)
+    leaves, weights = leaf_weights(export(forest, train.CONTRACT, rows=ROWS, name="iris"))
+    assert len(leaves) == sum(tree.get_n_leaves() for tree in forest.estimators_)
+    assert len(weights) == sum(
+        int((tree.tree_.value[tree.tree_.children_left < 0] > 0).sum())
+        for tree in forest.estimators_
+    )
+    assert 0 not in weights
+
+
+def test_a_leaf_that_has_no_other_weight_keeps_its_zero() -> None:
+    """ONNX Runtime has to find something in each leaf."""
+    ensemble = onnx.helper.make_node(
+        "TreeEnsembleClassifier",
+        ["rows"],
+        ["labels", "probabilities"],
+        class_treeids=[0, 0, 0, 1],
+        class_nodeids=[1, 1, 2, 0],
+        class_ids=[0, 1, 0, 0],
+        class_weights=[0.0, 0.5, 0.25, 0.0],
+    )
+    drop_zeros(ensemble)
+    left = {one.name: onnx.helper.get_attribute_value(one) for one in ensemble.attribute}
+    assert left == {
+        "class_treeids": [0, 0, 1],
+        "class_nodeids": [1, 2, 0],
+        "class_ids": [1, 0, 0],
+        "class_weights": [0.5, 0.25, 0.0],
+    }
 
 
 @pytest.mark.parametrize(
