@@ -84,19 +84,15 @@ class Outcome:
         return self._given.astype(np.float64).round(DECIMALS)
 
     @cached_property
-    def first_label(self) -> int:
-        """The first of `labels`."""
-        row: list[float] = self._given[0].tolist()
-        return row.index(max(row))
-
-    @cached_property
     def first(self) -> Prediction:
         """The answer to the first row, rounded as NumPy does it."""
+        given: list[float] = self._given[0].tolist()
+        label = given.index(max(given))
         steps = 10**DECIMALS
-        row = [round(given * steps) / steps for given in self._given[0].tolist()]
+        row = [round(one * steps) / steps for one in given]
         return {
-            "prediction": self.classes[self.first_label],
-            "confidence": row[self.first_label],
+            "prediction": self.classes[label],
+            "confidence": row[label],
             "probabilities": dict(zip(self.classes, row)),
         }
 

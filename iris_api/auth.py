@@ -54,7 +54,8 @@ def init_app(app: Flask) -> None:
     @app.before_request
     def require_key() -> None:
         request = current().request
-        if request.endpoint is None or is_public(app, request.endpoint):
+        endpoint = request.endpoint
+        if endpoint is None or is_public(app, endpoint):
             return  # What is not there is 404 for anyone.
         if "HTTP_X_API_KEY" in request.environ:
             scheme = by_header

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import IO
 
 from werkzeug.exceptions import ClientDisconnected
+from werkzeug.sansio.utils import get_content_length
 
 from .exceptions import BodyTooLargeError, InvalidJSONError, MediaTypeError
 from .exchange import current
@@ -26,13 +27,16 @@ def json_body(largest: int) -> bytes:
         InvalidJSONError: if the client stopped before it had sent all.
     """
     request = current().request
-    if request.environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
+    environ = request.environ
+    if environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise MediaTypeError(SEND_JSON)
-    if "HTTP_CONTENT_ENCODING" in request.environ:
+    if "HTTP_CONTENT_ENCODING" in environ:
         raise MediaTypeError("Send the body as it is, without a Content-Encoding.")
-    declared = request.content_length
+    declared = get_content_length(
+        environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING")
+    )
     if declared is not None and declared <= largest:
-        return _read(request.environ["wsgi.input"], declared)
+        return _read(environ["wsgi.input"], declared)
     if declared is None:
         # Werkzeug cuts a chunked body at its limit without a word; one byte more tells.
         request.max_content_length = largest + 1

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import TConn
 
+from .parser import LeanParser
+
 if TYPE_CHECKING:
     from collections import deque
 
@@ -143,6 +145,7 @@ class Connection(TConn):  # type: ignore[misc]
 
     def __init__(self, cfg: Any, accepted: socket.socket, *addresses: Any) -> None:
         super().__init__(cfg, ClientSocket(accepted), *addresses)
+        self.parser = LeanParser(cfg, self.sock, self.client)
         self.data_ready = True  # Or Gunicorn would wait for it, with a poller of its own.
 
     def look(self) -> Seen:
@@ -199,7 +202,8 @@ class Connection(TConn):  # type: ignore[misc]
 
     def held(self) -> bytes:
         """What was read along with the request before."""
-        return self.parser.unreader.buf.getvalue() if self.parser else b""
+        found: bytes = self.parser.unreader.buf.getvalue()
+        return found
 
 
 def _length_of_request(there: bytes) -> int:

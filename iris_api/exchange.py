@@ -8,7 +8,7 @@ from random import getrandbits
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from flask.globals import request_ctx
+from flask.globals import _cv_request
 
 from .proxies import TrustedProxies
 from .queueing import seconds_in_queue
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flask import Flask, Request, Response
 
     from .answers import Outcome
+    from .service import Service
     from .tally import Tally
 
 HEADER = "X-Request-ID"
@@ -37,17 +38,19 @@ class Exchange:
         "outcome",
         "refused",
         "request",
+        "service",
         "started",
         "tally",
         "waited",
         "wrong_key",
     )
 
-    def __init__(self, request: Request, waited: float) -> None:
+    def __init__(self, request: Request, service: Service, waited: float) -> None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
         self.id = given if SANE.fullmatch(given) else new_id()
         """The caller's request id, if it can go into a header and a log as it is, or a new one."""
         self.request = request
+        self.service = service
         self.started = perf_counter()
         self.waited = waited
         """Seconds from its arrival, at the proxy if there is one, until it was taken up."""
@@ -78,12 +81,13 @@ class Exchange:
 
 def init_app(app: Flask) -> None:
     """Take note of a request before all else, and send its id with its answer."""
-    proxies = TrustedProxies(app.extensions["iris_api"].settings.trusted_proxies)
+    service: Service = app.extensions["iris_api"]
+    proxies = TrustedProxies(service.settings.trusted_proxies)
 
     @app.before_request
     def begin() -> None:
-        request = request_ctx.request
-        _current.set(Exchange(request, _waited(request.environ, proxies)))
+        request = _cv_request.get().request
+        _current.set(Exchange(request, service, _waited(request.environ, proxies)))
 
     app.after_request(_end)
 

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 from flask import (
     Flask,
     Response,
+    appcontext_popped,
+    appcontext_pushed,
     appcontext_tearing_down,
     request_finished,
     request_started,
     request_tearing_down,
 )
-from flask.globals import request_ctx
+from flask.ctx import AppContext, RequestContext
+from flask.globals import _cv_app, _cv_request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Request
+
+NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 
 
 class NoSessions(SessionInterface):
@@ -39,21 +44,51 @@ class NoSessions(SessionInterface):
 
 
 class FixedPaths(MapAdapter):
-    """Finds a route that was found before, and takes no part of the path, without a search."""
+    """Of one method and path: it searches once, and is kept if its route takes no part of that."""
 
-    found: dict[tuple[str, str], Any]
+    asked: tuple[str, str, str]
+    kept: dict[tuple[str, str, str], FixedPaths]
+    _found: Any = None
 
     def match(self, *args: Any, **options: Any) -> Any:
         """The rule for the request, and what it takes from the path."""
         if args or options != {"return_rule": True}:
             return super().match(*args, **options)
-        asked = (self.default_method, self.path_info)
-        known = self.found.get(asked)
-        if known is None:
-            known = super().match(return_rule=True)
-            if not known[0].arguments:
-                self.found[asked] = known
-        return known
+        if self._found is not None:
+            return self._found
+        found = super().match(return_rule=True)
+        if not found[0].arguments:
+            self._found = found
+            self.kept[self.asked] = self
+        return found
+
+
+class LeanContext(RequestContext):
+    """A request's context and its app's, entered and left as one where nobody else has a part."""
+
+    app: LeanFlask
+
+    def push(self) -> None:
+        """Enter them: there is no session to open."""
+        if _cv_app.get(None) is not None or appcontext_pushed.receivers:
+            super().push()
+            return
+        around = AppContext(self.app)
+        around._cv_tokens.append(_cv_app.set(around))
+        self._cv_tokens.append((_cv_request.set(self), around))
+        self._session = NoSessions.nothing
+        self.match_request()
+
+    def pop(self, exc: BaseException | None = None) -> None:
+        """Leave them: there is no file of a form to close."""
+        if len(self._cv_tokens) != 1 or self.app.has_teardown():
+            super().pop(exc)
+            return
+        request, around = self._cv_tokens.pop()
+        _cv_request.reset(request)
+        self.request.environ["werkzeug.request"] = None  # Else each refers to the other.
+        if around is not None:
+            _cv_app.reset(around._cv_tokens.pop())
 
 
 class LeanFlask(Flask):
@@ -63,7 +98,7 @@ class LeanFlask(Flask):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._found: dict[tuple[str, str], Any] = {}
+        self._adapters: dict[tuple[str, str, str], FixedPaths] = {}
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function as it is: none here is a coroutine."""
@@ -73,17 +108,21 @@ class LeanFlask(Flask):
         """An adapter for the request's path: no route depends on a host, so none is parsed."""
         if request is None:
             return None
-        environ = request.environ
+        asked = request.scheme, request.method, request.path
+        known = self._adapters.get(asked)
+        if known is not None:
+            return known
+        scheme, method, path = asked
         adapter = FixedPaths(
             self.url_map,
             server_name="",
             script_name="/",
             subdomain="",
-            url_scheme=environ["wsgi.url_scheme"],
-            path_info=request.path,
-            default_method=environ["REQUEST_METHOD"],
+            url_scheme=scheme,
+            path_info=path,
+            default_method=method,
         )
-        adapter.found = self._found
+        adapter.asked, adapter.kept = asked, self._adapters
         return adapter
 
     def full_dispatch_request(self) -> Response:
@@ -107,9 +146,17 @@ class LeanFlask(Flask):
                 return answer
         return None
 
+    def dispatch_request(self) -> Any:
+        """Call the view of a request that matched one."""
+        request = _cv_request.get().request
+        rule = request.url_rule
+        if rule is None or request.method == "OPTIONS":
+            return super().dispatch_request()
+        return self.view_functions[rule.endpoint](**request.view_args or {})
+
     def process_response(self, response: Response) -> Response:
         """Call what the app does after a request, where its blueprint does not add to that."""
-        context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        context = _cv_request.get()
         if (
             context._after_request_functions
             or context.request.blueprint in self.after_request_funcs
@@ -119,15 +166,19 @@ class LeanFlask(Flask):
             response = after(response)
         return response
 
-    def do_teardown_request(self, *exc: Any) -> None:
-        """Only where there is something to do."""
-        if self.teardown_request_funcs or request_tearing_down.receivers:
-            super().do_teardown_request(*exc)
+    def request_context(self, environ: WSGIEnvironment) -> RequestContext:
+        """A context for the request."""
+        return LeanContext(self, environ)
 
-    def do_teardown_appcontext(self, *exc: Any) -> None:
-        """The same."""
-        if self.teardown_appcontext_funcs or appcontext_tearing_down.receivers:
-            super().do_teardown_appcontext(*exc)
+    def has_teardown(self) -> bool:
+        """Whether there is something to do when a request is over."""
+        return bool(
+            self.teardown_request_funcs
+            or self.teardown_appcontext_funcs
+            or request_tearing_down.receivers
+            or appcontext_tearing_down.receivers
+            or appcontext_popped.receivers
+        )
 
 
 class BytesResponse(Response):
@@ -142,5 +193,5 @@ class BytesResponse(Response):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         """Answer with what is there: no location is to be completed, and nothing to be closed."""
         start_response(self.status, self.headers.to_wsgi_list())
-        bare = environ["REQUEST_METHOD"] == "HEAD" or self.status_code == HTTPStatus.NOT_MODIFIED
+        bare = environ["REQUEST_METHOD"] == "HEAD" or self.status_code == NOT_MODIFIED
         return [] if bare else self.response

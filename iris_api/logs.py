@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """Of the W3C's Trace Context."""
+REFUSED, FAILED = HTTPStatus.BAD_REQUEST.value, HTTPStatus.INTERNAL_SERVER_ERROR.value
+"""Statuses from which on a request was."""
 LABELS = 20
 """Most classes whose rows a batch's line counts one by one."""
 
@@ -120,10 +122,10 @@ def quiet(view: View) -> View:
 
 
 def _level(app: Flask, exchange: Exchange, status: int) -> int:
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status >= FAILED:
         return logging.WARNING if exchange.refused else logging.ERROR
     view = app.view_functions.get(exchange.request.endpoint or "")
-    good = status < HTTPStatus.BAD_REQUEST
+    good = status < REFUSED
     return logging.DEBUG if good and getattr(view, "quiet", False) else logging.INFO
 
 

@@ -43,10 +43,10 @@ class Documents:
 
     def current(self) -> Tagged:
         """It, with its digest."""
-        service = self._app.extensions["iris_api"]
-        model, made = service.model, self._made
+        serving = self._app.extensions["iris_api"].serving
+        model, made = serving.model, self._made
         if made is None or made[0] is not model:
-            told = make(self._app, model, most_bytes=service.max_body_bytes)
+            told = make(self._app, model, most_bytes=serving.max_body_bytes)
             made = self._made = model, Tagged(orjson.dumps(told), JSON)
         return made[1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from flask import Blueprint, current_app, request, url_for
+from flask import Blueprint, request, url_for
 from typing_extensions import TypedDict
 
 from . import pages
@@ -74,8 +74,7 @@ class Liveness(TypedDict):
 
 def service() -> Service:
     """The service of the running app."""
-    found: Service = current_app.extensions["iris_api"]
-    return found
+    return current().service
 
 
 def answer(content: Any, status: int = 200) -> Response:
@@ -117,9 +116,9 @@ def contents() -> Index:
 @operation("Predictions", SinglePrediction, BatchPrediction, raises=REFUSALS)
 def predict() -> Response:
     """Predict one row (an object) or a batch (an array of objects)."""
-    running, exchange = service(), current()
-    body = json_body(running.max_body_bytes)
-    serving = running.serving
+    exchange = current()
+    serving = exchange.service.serving
+    body = json_body(serving.max_body_bytes)
     exchange.tally = serving.tally
     made, exchange.outcome = serving.model.answer(body)
     return BytesResponse(made, 200, JSON)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from .drain import Drain
 from .instruments import Instruments
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 DEFAULT_BODY_BYTES = 2 * 1024 * 1024
+"""Largest body that is read, or what the most rows need, if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One version at work: its model, and what that has predicted."""
+    """One version at work: its model, what that has predicted, and the largest body it reads."""
 
     model: Model
     tally: Tally
+    max_body_bytes: int
 
 
 class Service:
@@ -42,13 +44,18 @@ class Service:
         Raises:
             BundleError: if there is none that can be trusted.
         """
-        if self._serving is None:
-            self.serve(Model.load(self.settings.model_dir, max_rows=self.settings.max_rows))
-        return cast("Serving", self._serving)
+        serving = self._serving
+        if serving is None:
+            settings = self.settings
+            serving = self.serve(Model.load(settings.model_dir, max_rows=settings.max_rows))
+        return serving
 
-    def serve(self, model: Model) -> None:
+    def serve(self, model: Model) -> Serving:
         """Let another version answer from the next request on."""
-        self._serving = Serving(model, Tally(self.instruments, model))
+        largest = max(DEFAULT_BODY_BYTES, model.schema.largest_body)
+        largest = self.settings.max_body_bytes or largest
+        serving = self._serving = Serving(model, Tally(self.instruments, model), largest)
+        return serving
 
     @property
     def model(self) -> Model:
@@ -68,13 +75,6 @@ class Service:
     def instruments(self) -> Instruments:
         """What is counted: across the processes of a server, if this is one's."""
         return Instruments(installed())
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Largest body that is read: as set, or room for the most rows, and 2 MiB at least."""
-        return self.settings.max_body_bytes or max(
-            DEFAULT_BODY_BYTES, self.model.schema.largest_body
-        )
 
     def open(self) -> None:
         """Load all, so that what is wrong is said before the first request and not at it."""

@@ -40,10 +40,10 @@ class Tally:
             ]
             for name, histogram in zip(names, histograms, strict=True)
         ]
-        self._classes = [
-            instruments.predictions.labels(model.version, name).cell
+        self._classes = {
+            name: instruments.predictions.labels(model.version, name).cell
             for name in manifest.contract.classes
-        ]
+        }
         self._confidence = instruments.confidence.labels(model.version)
         directory = instruments.directory
         self.since = directory.note_start(model.version) if directory else time.time()
@@ -63,9 +63,10 @@ class Tally:
 
     def _of_one(self, outcome: Outcome) -> list[Addition]:
         values = outcome.rows[0].tolist()
+        answer = outcome.first
         return [
-            (self._classes[outcome.first_label], 1.0),
-            *self._confidence.of(outcome.first["confidence"]),
+            (self._classes[answer["prediction"]], 1.0),
+            *self._confidence.of(answer["confidence"]),
             *[
                 (bins[bisect_right(limits, value)], 1.0)
                 for value, limits, bins in zip(values, self._limits, self._bins)
@@ -73,7 +74,7 @@ class Tally:
         ]
 
     def _of_batch(self, outcome: Outcome) -> list[Addition]:
-        added: list[Addition] = list(zip(self._classes, outcome.class_counts, strict=True))
+        added: list[Addition] = list(zip(self._classes.values(), outcome.class_counts, strict=True))
         added += self._confidence.of_all(outcome.confidences)
         for values, edges, bins in zip(outcome.rows.T, self._edges, self._bins, strict=True):
             found = np.searchsorted(edges, values, side="right")

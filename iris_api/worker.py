@@ -65,6 +65,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Have nothing at work yet."""
+        # As plain attributes: Gunicorn looks at twenty of them for a request, by two calls each.
+        cfg: Any = self.cfg
+        cfg.__dict__.update((name, setting.get()) for name, setting in cfg.settings.items())
         self.unread_conns: deque[Connection] = deque()
         self.lingering_conns: deque[Connection] = deque()
         self._turns = Turns()

@@ -18,8 +18,8 @@ from .conftest import FLOWER, Key
 if TYPE_CHECKING:
     from flask import Flask
 
-ONE_ROW = 400
-"""Functions that a request of one row may call, in Python and C. Measured: 383 on Python 3.11; an
+ONE_ROW = 340
+"""Functions that a request of one row may call, in Python and C. Measured: 325 on Python 3.11; an
 empty view in a plain Flask calls 330."""
 THOUSAND_ROWS_MORE = 50
 """And that a thousand further rows may add. Measured: 7, for each thousand that is answered; no

@@ -81,7 +81,7 @@ def test_what_was_read_along_is_seen_with_what_is_there(
     """A whole request needs no look at the kernel; of a part the rest is waited for."""
     client, connection = ends
     buffer = io.BytesIO(WHOLE)
-    connection.parser = SimpleNamespace(unreader=SimpleNamespace(buf=buffer))
+    connection.parser.unreader.buf = buffer
     assert connection.look() is Seen.SMALL
     buffer.truncate(len(WHOLE) - 2)
     for _ in range(2):

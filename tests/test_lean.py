@@ -3,10 +3,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from flask import session, url_for
+from flask import (
+    appcontext_popped,
+    appcontext_pushed,
+    g,
+    has_app_context,
+    has_request_context,
+    request_finished,
+    request_started,
+    request_tearing_down,
+    session,
+    url_for,
+)
+from flask.globals import current_app
+
+from iris_api.lean import LeanFlask
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from typing import Any
+
+    from blinker import Signal
+    from flask import Flask, Response
     from flask.testing import FlaskClient
 
 
@@ -40,3 +57,110 @@ def test_a_head_has_the_headers_of_its_get(client: FlaskClient, path: str) -> No
     assert head.data == b""
     assert head.content_length == got.content_length == len(got.data)
     assert head.content_type == got.content_type
+
+
+@pytest.fixture
+def lean() -> LeanFlask:
+    """An app of its own, with views that answer and fail, and that keep something."""
+    app = LeanFlask("lean", static_folder=None)
+
+    @app.before_request
+    def keep() -> None:
+        assert current_app.name == "lean"
+        assert "kept" not in g
+        g.kept = True
+
+    @app.after_request
+    def kept(response: Response) -> Response:
+        response.headers["Kept"] = str(g.kept)
+        return response
+
+    @app.get("/")
+    def view() -> str:
+        return "answered"
+
+    @app.get("/parts/<part>")
+    def parted(part: str) -> str:
+        return part
+
+    @app.get("/fails")
+    def fail() -> str:
+        raise RuntimeError
+
+    return app
+
+
+def test_a_request_leaves_nothing_behind(lean: LeanFlask) -> None:
+    """Neither of its two contexts, nor what a view kept in one, whatever became of it."""
+    client = lean.test_client()
+    for path, status in (("/", 200), ("/nowhere", 404), ("/fails", 500), ("/", 200)):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["Kept"]) == (status, "True")
+        assert not has_request_context()
+        assert not has_app_context()
+
+
+def test_a_request_within_the_context_of_a_command_leaves_that(lean: LeanFlask) -> None:
+    """As a test has it, or a command that asks the app something."""
+    with lean.app_context():
+        g.mine = True
+        assert lean.test_client().get("/").status_code == 200
+        assert g.mine
+
+
+def test_a_path_with_a_part_is_matched_each_time(lean: LeanFlask) -> None:
+    """What it takes from the path is that request's."""
+    client = lean.test_client()
+    assert [client.get(f"/parts/{part}").text for part in "aba"] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        appcontext_pushed,
+        request_started,
+        request_finished,
+        request_tearing_down,
+        appcontext_popped,
+    ],
+    ids=lambda signal: str(signal.name),
+)
+def test_who_listens_is_told(lean: LeanFlask, signal: Signal) -> None:
+    """Flask's signals come as they do in any Flask, where somebody has asked for them."""
+    told: list[Any] = []
+
+    def hear(sender: Any, **_: Any) -> None:
+        told.append(sender)
+
+    client = lean.test_client()
+    with signal.connected_to(hear, lean):
+        assert client.get("/").text == "answered"
+    assert told == [lean]
+    client.get("/")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("of", ["teardown_request", "teardown_appcontext"])
+def test_what_is_to_be_done_after_a_request_is_done(lean: LeanFlask, of: str) -> None:
+    """Once, and with the error if there was one."""
+    done: list[str] = []
+    getattr(lean, of)(lambda error: done.append(type(error).__name__))
+    for path in ("/", "/fails"):
+        lean.test_client().get(path)
+    assert done == ["NoneType", "RuntimeError"]
+
+
+def test_only_paths_that_are_there_are_remembered(lean: LeanFlask) -> None:
+    """A client that tries all paths and methods takes no memory."""
+    client = lean.test_client()
+    client.get("/")
+    for number in range(50):
+        assert client.get(f"/nowhere/{number}").status_code == 404
+        assert client.open("/", method=f"M{number}").status_code == 405
+        assert client.get(f"/parts/{number}").status_code == 200
+    assert list(lean._adapters) == [("http", "GET", "/")]
+
+
+def test_options_are_answered_by_flask(client: FlaskClient) -> None:
+    """With the methods that a path has."""
+    assert set(client.options("/health").headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
