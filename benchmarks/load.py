@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCRIPT = Path(__file__).parent / "post.lua"
+
+
+REST = 0.02
+"""Seconds of CPU in a fifth of a second, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,18 @@ class Scenario:
         """How reports name it."""
         kept = "keep-alive" if self.keep_alive else "close"
         return f"{self.rows:,} row{'s' * (self.rows > 1)}, {self.connections} connections, {kept}"
+
+
+def settle(contender: Contender) -> None:
+    """Wait until a server rests: what it has yet to answer, to nobody, would slow the next down."""
+    until = time.monotonic() + 60
+    spent = contender.cpu_seconds()
+    while time.monotonic() < until:
+        time.sleep(0.2)
+        before, spent = spent, contender.cpu_seconds()
+        if spent - before <= REST:
+            return
+    raise RuntimeError(f"{contender.name} does not come to rest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,7 @@ def run(
         check=True,
     )
     cpu = contender.cpu_seconds() - before
+    settle(contender)
     seen = json.loads(done.stderr.strip().splitlines()[-1])
     if seen["failed"] or not seen["requests"]:
         raise RuntimeError(f"{contender.name}, {scenario.label}: {done.stderr}{done.stdout}")
