@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 from typing_extensions import TypedDict
 
+from .alike import MANY, once
 from .manifest import Probability  # noqa: TC001  # Pydantic asks for it
 
 if TYPE_CHECKING:
@@ -125,28 +126,42 @@ def single(found: Outcome, given: dict[str, float]) -> bytes:
 
 
 def batch(found: Outcome) -> bytes:
-    """A `BatchPrediction` as JSON: what orjson would make of it, in a quarter of the time.
+    """A `BatchPrediction` as JSON: what orjson would make of it, in a fraction of the time.
 
-    Of a row only its figures differ. They are taken from a table of all there are, an array at a
-    time: a dictionary for each row costs more than ONNX Runtime does.
+    What is answered to several rows is written once: a forest has few answers.
     """
-    names = [orjson.dumps(name) for name in found.classes]
+    steps = np.rint(found.probabilities * 10**DECIMALS)
+    answers = np.column_stack([found.labels, steps]).astype(np.uint16)
+    if len(found) < MANY:
+        written = _written(answers, found.classes)
+    else:
+        first, places = once(answers, np.lexsort(answers.T))
+        written = np.array(_written(answers[first], found.classes), object)[places].tolist()
+    return b'{"predictions":[%b}}],"count":%d,"model_version":%b}\n' % (
+        b"}},".join(written),
+        len(written),
+        orjson.dumps(found.model_version),
+    )
+
+
+def _written(answers: NDArray[np.uint16], classes: tuple[str, ...]) -> list[bytes]:
+    """Each as JSON, but for its end. Rows are a label and the probabilities in steps.
+
+    Of an answer only its figures differ. They are taken from a table of all there are, an array at
+    a time: a dictionary for each costs more than ONNX Runtime does.
+    """
+    names = [orjson.dumps(name) for name in classes]
     heads = np.array([b'{"prediction":%b,"confidence":' % name for name in names], object)
     before = [b',"probabilities":{', *[b","] * (len(names) - 1)]
     pieces: list[bytes] = []
-    for start in range(0, len(found), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        figures = np.rint(found.probabilities[part] * 10**DECIMALS).astype(np.intp)
-        labels = found.labels[part]
-        cells = np.empty((len(labels), 2 + 2 * len(names)), object)
+    for start in range(0, len(answers), ROWS_AT_ONCE):
+        part = answers[start : start + ROWS_AT_ONCE]
+        labels, figures = part[:, 0], part[:, 1:]
+        cells = np.empty((len(part), 2 + 2 * len(names)), object)
         cells[:, 0] = heads[labels]
-        cells[:, 1] = FIGURES[figures[np.arange(len(labels)), labels]]
+        cells[:, 1] = FIGURES[figures[np.arange(len(part)), labels]]
         for column, name in enumerate(names):
             cells[:, 2 + 2 * column] = before[column] + name + b":"
         cells[:, 3::2] = FIGURES[figures]
         pieces += map(b"".join, cells.tolist())
-    return b'{"predictions":[%b}}],"count":%d,"model_version":%b}\n' % (
-        b"}},".join(pieces),
-        len(pieces),
-        orjson.dumps(found.model_version),
-    )
+    return pieces

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .alike import MANY, once
 from .answers import Outcome, batch, single
 from .bundle import Bundle
 from .inference import load_predictor
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from .schemas import Row
 
 
-MANY = 200
-"""Rows from which on it pays to put like ones together."""
 UPPER = int(sys.byteorder == "little")
 """Which half of a float32 has its sign, its exponent and the first seven bits of its fraction."""
 FINER_BITS = 5
@@ -81,8 +80,8 @@ class Model:
         """
         if len(rows) < MANY:
             return self.predictor.probabilities(rows)
-        distinct, places = _distinct(rows)
-        return self.predictor.probabilities(distinct)[places]
+        first, places = once(rows, _alike(rows))
+        return self.predictor.probabilities(rows[first])[places]
 
     def answer(self, body: bytes) -> tuple[bytes, Outcome]:
         """Parse a request's body, predict its rows, and answer in the shape they came in.
@@ -98,17 +97,9 @@ class Model:
         return batch(found) if request.batch else single(found, request.rows[0]), found
 
 
-def _distinct(
-    rows: NDArray[np.floating[Any]],
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp]]:
-    """Each row once, like ones one after the other, and where each of the given is among them."""
+def _alike(rows: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+    """An order in which like rows, and all the more equal ones, stand together."""
     # Sixteen bits at a time: these are sorted in linear time.
     halves = np.ascontiguousarray(rows, np.float32).view(np.uint16).T
     # First by what is roughly the same in all features, and only then by one after the other.
-    order = np.lexsort((*halves, *(halves[UPPER::2] >> FINER_BITS)))
-    ordered = rows[order]
-    first = np.ones(len(rows), np.bool_)
-    np.any(ordered[1:] != ordered[:-1], axis=1, out=first[1:])
-    places = np.empty(len(rows), np.intp)
-    places[order] = np.cumsum(first) - 1
-    return ordered[first], places
+    return np.lexsort((*halves, *(halves[UPPER::2] >> FINER_BITS)))
