@@ -96,7 +96,7 @@ def run(
     cpu = contender.cpu_seconds() - before
     settle(contender)
     seen = json.loads(done.stderr.strip().splitlines()[-1])
-    if not seen["requests"] and seconds < LONGEST:
+    if not (seen["requests"] or seen["failed"]) and seconds < LONGEST:
         return run(contender, scenario, body, seconds=4 * seconds, pace_ms=pace_ms)
     if seen["failed"] or not seen["requests"]:
         raise RuntimeError(f"{contender.name}, {scenario.label}: {done.stderr}{done.stdout}")

@@ -9,16 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MANY = 200
-"""Rows from which on it pays to look for such."""
-
 
 def once(rows: NDArray[Any], order: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The first of each that are equal, and for each row which of those it is.
+    """The first of equal rows, and for each row which of those it is.
 
     Args:
         rows: Shape (rows, anything).
-        order: An order in which equal ones stand together, shape (rows,).
+        order: An order in which equal ones stand together, shape (rows,). Those that do not are
+            taken for different.
 
     Returns:
         Indices of rows, in this order, and indices of these: `rows[first][places]` is `rows`.

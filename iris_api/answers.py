@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from typing_extensions import TypedDict
 
-from .alike import MANY, once
+from .alike import once
 from .manifest import Probability  # noqa: TC001  # Pydantic asks for it
 
 if TYPE_CHECKING:
@@ -81,8 +81,15 @@ class Outcome:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
-        """As they are answered, shape (rows, classes)."""
-        return self._given.astype(np.float64).round(DECIMALS)
+        """As they are answered, shape (rows, classes).
+
+        Raises:
+            ArithmeticError: if one is no number: then the model can't be asked that.
+        """
+        rounded = self._given.astype(np.float64).round(DECIMALS)
+        if not (rounded >= 0).all():
+            raise ArithmeticError("the model gave a probability that is no number")
+        return rounded
 
     @cached_property
     def first(self) -> Prediction:
@@ -126,17 +133,10 @@ def single(found: Outcome, given: dict[str, float]) -> bytes:
 
 
 def batch(found: Outcome) -> bytes:
-    """A `BatchPrediction` as JSON: what orjson would make of it, in a fraction of the time.
-
-    What is answered to several rows is written once: a forest has few answers.
-    """
+    """A `BatchPrediction` as JSON: what orjson would make of it, in less than half of the time."""
     steps = np.rint(found.probabilities * 10**DECIMALS)
-    answers = np.column_stack([found.labels, steps]).astype(np.uint16)
-    if len(found) < MANY:
-        written = _written(answers, found.classes)
-    else:
-        first, places = once(answers, np.lexsort(answers.T))
-        written = np.array(_written(answers[first], found.classes), object)[places].tolist()
+    answers = np.column_stack([found.labels, steps]).astype(np.intp)
+    written = _several(answers, found.classes) or _written(answers, found.classes)
     return b'{"predictions":[%b}}],"count":%d,"model_version":%b}\n' % (
         b"}},".join(written),
         len(written),
@@ -144,7 +144,18 @@ def batch(found: Outcome) -> bytes:
     )
 
 
-def _written(answers: NDArray[np.uint16], classes: tuple[str, ...]) -> list[bytes]:
+def _several(answers: NDArray[np.intp], classes: tuple[str, ...]) -> list[bytes]:
+    """The same as `_written`, which makes each answer once; nothing where few are the same."""
+    if len(answers) < ROWS_AT_ONCE:
+        return []
+    first, places = once(answers, np.lexsort(answers.astype(np.uint16).T))
+    if 2 * len(first) > len(answers):
+        return []
+    made: list[bytes] = np.array(_written(answers[first], classes), object)[places].tolist()
+    return made
+
+
+def _written(answers: NDArray[np.intp], classes: tuple[str, ...]) -> list[bytes]:
     """Each as JSON, but for its end. Rows are a label and the probabilities in steps.
 
     Of an answer only its figures differ. They are taken from a table of all there are, an array at

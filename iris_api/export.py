@@ -121,8 +121,8 @@ def sample(rows: NDArray[Any], labels: NDArray[Any]) -> Sample:
 def drop_zeros(ensemble: Any) -> None:
     """Leave out the leaves' weights of zero, but for leaves that have no other.
 
-    skl2onnx writes one for each class, and ONNX Runtime adds them up: the sums are the same without
-    those, and a forest of pure leaves takes less time (`benchmarks/README.md`).
+    skl2onnx writes one for each of more than two classes, and ONNX Runtime adds them up: the sums
+    are the same without those, and take less time (`benchmarks/README.md`).
     """
     from onnx import helper
 

@@ -48,9 +48,11 @@ def prepared() -> Settings:
 
 
 def on_starting(server: Any) -> None:
-    """Say in one line that the port is taken, where Gunicorn would try for five seconds."""
+    """Say in one line what would not work: a taken port, which Gunicorn would try five times."""
     if server.cfg.is_ssl:
         sys.exit("iris-api: TLS is nginx's: see deploy/nginx-tls.conf")
+    if server.cfg.protocol != "http" or server.cfg.http2_cleartext != "off":
+        sys.exit("iris-api: only HTTP/1.1 is spoken here: leave --protocol and --http2-cleartext")
     if listener_is_inherited():
         return
     settings = _service(server).settings

@@ -19,7 +19,7 @@ from flask import (
     request_started,
     request_tearing_down,
 )
-from flask.ctx import AppContext, RequestContext
+from flask.ctx import AppContext, RequestContext, _sentinel
 from flask.globals import _cv_app, _cv_request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
@@ -69,7 +69,7 @@ class LeanContext(RequestContext):
     app: LeanFlask
 
     def push(self) -> None:
-        """Enter them: there is no session to open."""
+        """Enter both: there is no session to open."""
         if _cv_app.get(None) is not None or appcontext_pushed.receivers:
             super().push()
             return
@@ -79,9 +79,10 @@ class LeanContext(RequestContext):
         self._session = NoSessions.nothing
         self.match_request()
 
-    def pop(self, exc: BaseException | None = None) -> None:
-        """Leave them: there is no file of a form to close."""
-        if len(self._cv_tokens) != 1 or self.app.has_teardown():
+    def pop(self, exc: Any = _sentinel) -> None:
+        """Leave them, as Flask does where more is to be done than that."""
+        entered_once = len(self._cv_tokens) == 1 and _cv_request.get(None) is self
+        if not entered_once or self.app.has_teardown() or "files" in vars(self.request):
             super().pop(exc)
             return
         request, around = self._cv_tokens.pop()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .alike import MANY, once
+from .alike import once
 from .answers import Outcome, batch, single
 from .bundle import Bundle
 from .inference import load_predictor
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .schemas import Row
 
 
+MANY = 200
+"""Rows from which on it pays to put like ones together."""
+WIDE = 32
+"""Features from which on it does not: to sort by them costs more than it saves."""
 UPPER = int(sys.byteorder == "little")
 """Which half of a float32 has its sign, its exponent and the first seven bits of its fraction."""
 FINER_BITS = 5
@@ -78,7 +82,7 @@ class Model:
         Of many, like ones are predicted one after the other, as they take like ways through a tree,
         and each that stands there twice but once: measurements of one decimal are often the same.
         """
-        if len(rows) < MANY:
+        if len(rows) < MANY or rows.shape[1] > WIDE:
             return self.predictor.probabilities(rows)
         first, places = once(rows, _alike(rows))
         return self.predictor.probabilities(rows[first])[places]
@@ -98,7 +102,7 @@ class Model:
 
 
 def _alike(rows: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
-    """An order in which like rows, and all the more equal ones, stand together."""
+    """An order in which like rows stand together, and those that are equal as float32."""
     # Sixteen bits at a time: these are sorted in linear time.
     halves = np.ascontiguousarray(rows, np.float32).view(np.uint16).T
     # First by what is roughly the same in all features, and only then by one after the other.

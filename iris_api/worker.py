@@ -64,10 +64,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         super().init_process()
 
     def prepare(self) -> None:
-        """Have nothing at work yet."""
-        # As plain attributes: Gunicorn looks at twenty of them for a request, by two calls each.
-        cfg: Any = self.cfg
-        cfg.__dict__.update((name, setting.get()) for name, setting in cfg.settings.items())
+        """Have nothing at work yet, and the settings at hand."""
+        self._fix_settings()
         self.unread_conns: deque[Connection] = deque()
         self.lingering_conns: deque[Connection] = deque()
         self._turns = Turns()
@@ -75,6 +73,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         self._at_work: dict[Connection, float] = {}
         self._refusing = False
         self._next_scan = self._next_notice = self._next_accept = 0.0
+
+    def _fix_settings(self) -> None:
+        """Make Gunicorn's settings plain attributes: it asks twenty times a request, by two calls.
+
+        What is set later in this worker does not count; a reload makes other workers.
+        """
+        cfg: Any = self.cfg
+        cfg.__dict__.update((name, setting.get()) for name, setting in cfg.settings.items())
 
     def notify(self) -> None:
         """Show that all is well, unless a thread is stuck: then let Gunicorn replace the worker.

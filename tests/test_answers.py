@@ -37,6 +37,28 @@ def rows_of(found: Outcome) -> list[Outcome]:
     ]
 
 
+def test_what_is_answered_to_several_rows_is_the_same_each_time() -> None:
+    """A large batch of few answers is what its rows say, too, in their order."""
+    some = RNG.dirichlet([0.3] * 3, 40)
+    found = Outcome(np.zeros((3000, 1)), some[RNG.integers(0, 40, 3000)], ("a", "b", "c"), "v")
+    answers = [orjson.loads(single(row, {})) for row in rows_of(found)]
+    kept = ("prediction", "confidence", "probabilities")
+    expected = [{name: answer[name] for name in kept} for answer in answers]
+    assert json.loads(batch(found))["predictions"] == expected
+
+
+@pytest.mark.parametrize("rows", [1, 3, 3000])
+def test_a_probability_that_is_no_number_is_never_answered(rows: int) -> None:
+    """As a linear model may give for inputs of 1e38: it would be counted, too."""
+    found = Outcome(np.zeros((rows, 1)), np.full((rows, 2), np.nan), ("a", "b"), "v")
+    with pytest.raises(ArithmeticError):
+        batch(found)
+    with pytest.raises(ArithmeticError):
+        found.mean_confidence() if rows > 1 else found.probabilities
+    with pytest.raises(ValueError, match="NaN"):
+        single(found, {})
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [("a", "b"), ('"', "\\%b", "ü\u202e", "</script>")])
 @pytest.mark.parametrize("rows", [1, 2, ROWS_AT_ONCE, ROWS_AT_ONCE + 1])

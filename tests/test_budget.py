@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from iris_api.alike import MANY
+from iris_api.model import MANY
 
 from .conftest import FLOWER, Key
 

@@ -42,7 +42,7 @@ def server(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         LISTENERS=["http://0.0.0.0:8000"],
         address=[("127.0.0.1", 8000)],
         reexec_pid=0,
-        cfg=SimpleNamespace(is_ssl=False),
+        cfg=SimpleNamespace(is_ssl=False, protocol="http", http2_cleartext="off"),
         directory=directory,
     )
     yield server
@@ -195,6 +195,16 @@ def test_tls_is_not_ours(server: Any) -> None:
     """A worker would wait for the end of a head that never comes."""
     server.cfg.is_ssl = True
     with pytest.raises(SystemExit, match="TLS is nginx's"):
+        hooks.on_starting(server)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("protocol", "uwsgi"), ("http2_cleartext", "prior-knowledge")]
+)
+def test_other_protocols_are_not_spoken(server: Any, setting: str, value: str) -> None:
+    """They would be taken for HTTP/1.1."""
+    setattr(server.cfg, setting, value)
+    with pytest.raises(SystemExit, match="only HTTP/1.1 is spoken here"):
         hooks.on_starting(server)
 
 

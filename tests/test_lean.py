@@ -6,6 +6,7 @@ import pytest
 from flask import (
     appcontext_popped,
     appcontext_pushed,
+    appcontext_tearing_down,
     g,
     has_app_context,
     has_request_context,
@@ -121,6 +122,7 @@ def test_a_path_with_a_part_is_matched_each_time(lean: LeanFlask) -> None:
         request_started,
         request_finished,
         request_tearing_down,
+        appcontext_tearing_down,
         appcontext_popped,
     ],
     ids=lambda signal: str(signal.name),

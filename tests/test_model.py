@@ -8,9 +8,8 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.ensemble import RandomForestClassifier
 
-from iris_api.alike import MANY
 from iris_api.exceptions import BundleError
-from iris_api.model import Model
+from iris_api.model import MANY, Model
 
 from .conftest import FLOWER
 
