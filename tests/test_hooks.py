@@ -204,7 +204,7 @@ def test_tls_is_not_ours(server: Any) -> None:
 def test_other_protocols_are_not_spoken(server: Any, setting: str, value: str) -> None:
     """They would be taken for HTTP/1.1."""
     setattr(server.cfg, setting, value)
-    with pytest.raises(SystemExit, match="only HTTP/1.1 is spoken here"):
+    with pytest.raises(SystemExit, match="leave --protocol"):
         hooks.on_starting(server)
 
 

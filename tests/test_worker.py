@@ -388,10 +388,11 @@ def test_an_error_costs_the_connection_it_is_of(
         (Running, "_finish"),
     ):
         running._turns._wary = 1 if method == "enqueue_req" else 0
-        with monkeypatch.context() as patch, connect(running) as client:
+        with monkeypatch.context() as patch:
             patch.setattr(where, method, fail)
-            client.sendall(small())
-            assert (read_all(client) == b"") == (method != "_finish"), method
+            with connect(running) as client:
+                client.sendall(small())
+                assert (read_all(client) == b"") == (method != "_finish"), method
         with connect(running) as client:
             client.sendall(small())
             assert answer(client) == b"200 ab", method
