@@ -10,15 +10,14 @@ import io
 import statistics
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import joblib
 import numpy as np
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
 
 from iris_api.bundle import Bundle
+from iris_api.export import converted
 from iris_api.inference import OnnxPredictor
 from iris_api.model import Model
 
@@ -66,13 +65,8 @@ def _as_skl2onnx_has_it() -> bytes:
     bundle = Bundle.load(ROOT / "model")
     pickled = next(one for one in bundle.manifest.artefacts if one.runtime == "scikit-learn")
     fitted = joblib.load(io.BytesIO(bundle.read(pickled)))
-    features = len(bundle.manifest.contract.features)
-    converted: Any = to_onnx(
-        fitted,
-        initial_types=[("rows", FloatTensorType([None, features]))],
-        options={id(fitted): {"zipmap": False}},
-    )
-    content: bytes = converted.SerializeToString()
+    made = converted(fitted, len(FEATURES), bundle.manifest.name)
+    content: bytes = made.SerializeToString()
     return content
 
 

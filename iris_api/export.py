@@ -118,6 +118,19 @@ def sample(rows: NDArray[Any], labels: NDArray[Any]) -> Sample:
     )
 
 
+def converted(estimator: Any, features: int, name: str) -> Any:
+    """The estimator as skl2onnx has it: float32 rows in, a plain probability matrix out."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    return to_onnx(
+        estimator,
+        initial_types=[("rows", FloatTensorType([None, features]))],
+        options={id(estimator): {"zipmap": False}},
+        name=name,
+    )
+
+
 def drop_zeros(ensemble: Any) -> None:
     """Leave out the leaves' weights of zero, but for leaves that have no other.
 
@@ -219,16 +232,8 @@ def _pickle(estimator: Any) -> bytes:
 
 
 def _convert(estimator: Any, features: int, name: str) -> bytes:
-    """The estimator as ONNX bytes: float32 rows in, a plain probability matrix out."""
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
-    model = to_onnx(
-        estimator,
-        initial_types=[("rows", FloatTensorType([None, features]))],
-        options={id(estimator): {"zipmap": False}},
-        name=name,
-    )
+    """The same as bytes, as it is served."""
+    model = converted(estimator, features, name)
     for node in model.graph.node:
         if node.op_type == "TreeEnsembleClassifier":
             drop_zeros(node)

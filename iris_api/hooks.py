@@ -48,7 +48,7 @@ def prepared() -> Settings:
 
 
 def on_starting(server: Any) -> None:
-    """Say in one line what would not work: a taken port, which Gunicorn would try five times."""
+    """Say in one line what would not work. Gunicorn would try a taken port for five seconds."""
     if server.cfg.is_ssl:
         sys.exit("iris-api: TLS is nginx's: see deploy/nginx-tls.conf")
     if server.cfg.protocol != "http" or server.cfg.http2_cleartext != "off":

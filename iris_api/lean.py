@@ -1,7 +1,9 @@
 """Flask without what an API has no use for: sessions, coroutine views, and hosts in its routes.
 
-Each method overrides one that Flask or Werkzeug documents for it, and leaves out work that here
-has one possible outcome. `benchmarks/README.md` says what each is worth.
+Each method overrides one of Flask's or Werkzeug's, and leaves out work that here has one possible
+outcome; where somebody else has a part in it, theirs is called. What a context keeps of how it was
+entered is private to Flask 3.1: another version of it has to pass `tests/test_lean.py`.
+`benchmarks/README.md` says what the steps were worth.
 """
 
 from __future__ import annotations

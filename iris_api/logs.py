@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """Of the W3C's Trace Context."""
 REFUSED, FAILED = HTTPStatus.BAD_REQUEST.value, HTTPStatus.INTERNAL_SERVER_ERROR.value
-"""Statuses from which on a request was."""
+"""The first status of a request that was refused, and of one that failed."""
 LABELS = 20
 """Most classes whose rows a batch's line counts one by one."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from .answers import DECIMALS, FIGURES
+from .answers import FIGURES
 from .schemas import EXACT_INTEGER
 from .table import Rejected
 
@@ -133,7 +133,7 @@ class Scorer:
             return b""
         found = self._model.outcome(np.ascontiguousarray(rows, self._model.predictor.dtype))
         labels = found.labels
-        steps = np.rint(found.probabilities * 10**DECIMALS).astype(np.intp)
+        steps = found.steps
         confidences = steps[np.arange(len(steps)), labels]
         ends = np.full(len(steps), self._end)
         figures = _figures()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from sklearn.datasets import load_wine
 from sklearn.ensemble import RandomForestClassifier
 
 from iris_api.exceptions import BundleError
-from iris_api.model import MANY, Model
+from iris_api.model import MANY, MAX_SORTED_FEATURES, Model
 
 from .conftest import FLOWER
 
@@ -70,6 +72,22 @@ def test_a_model_that_can_not_be_trusted_is_not_loaded(model_dir: Path) -> None:
     (model_dir / "manifest.json").unlink()
     with pytest.raises(BundleError):
         Model.load(model_dir, max_rows=1)
+
+
+@pytest.mark.parametrize(("features", "sorts"), [(MAX_SORTED_FEATURES, True), (13, False)])
+def test_only_narrow_rows_are_sorted(model: Model, features: int, *, sorts: bool) -> None:
+    """Wide ones reach the predictor as they came: to sort them would cost more than it saves."""
+    seen: list[Any] = []
+
+    def predict(rows: Any) -> Any:
+        seen.append(rows)
+        return np.zeros((len(rows), 3), np.float32)
+
+    patched = replace(model, predictor=SimpleNamespace(probabilities=predict))
+    rows = np.random.default_rng(6).uniform(0, 10, (MANY, features)).astype(np.float32)
+    patched.probabilities(rows)
+    assert (seen[0].tolist() != rows.tolist()) is sorts
+    assert sorted(seen[0].tolist()) == sorted(rows.tolist())
 
 
 def test_many_rows_are_answered_in_their_order(model: Model) -> None:
