@@ -3,8 +3,8 @@
 import os
 import sys
 
-from iris_api.exceptions import SettingsError
-from iris_api.hooks import (
+from iris_api.errors import SettingsError
+from iris_api.server.hooks import (
     child_exit,
     on_exit,
     on_starting,
@@ -35,7 +35,7 @@ except SettingsError as error:
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
 workers = settings.workers
-worker_class = "iris_api.worker.PatientWorker"
+worker_class = "iris_api.server.worker.EventLoopWorker"
 threads = 4
 keepalive = 5
 # The main loop keeps what is written and waits for nobody, which a file sent by the kernel would.
@@ -44,7 +44,7 @@ timeout = 30
 # With IRIS_DRAIN_SECONDS it fits into the ten seconds that `docker stop` waits.
 graceful_timeout = 8
 preload_app = True
-logger_class = "iris_api.logs.GunicornLogger"
+logger_class = "iris_api.web.request_log.GunicornLogger"
 loglevel = settings.log_level
 forwarded_allow_ips = ",".join(settings.trusted_proxies)
 # Nothing here is mounted below a path, and a client next to us could send SCRIPT_NAME too.

@@ -16,10 +16,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from sklearn.model_selection import StratifiedKFold
 
-from iris_api.bundle import Bundle
-from iris_api.exceptions import IrisError
-from iris_api.export import export, reference, sample, tool_versions
-from iris_api.manifest import Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.manifest import Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.store import Bundle
+from iris_api.errors import IrisError
+from iris_api.training.export import export, reference, sample, tool_versions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -3,7 +3,7 @@
 import sys
 
 from iris_api import create_app
-from iris_api.exceptions import OperatorError
+from iris_api.errors import OperatorError
 
 try:
     app = create_app()

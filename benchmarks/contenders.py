@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iris_api.bundle import Bundle
-from iris_api.keys import digest_of, new_key
+from iris_api.bundle.store import Bundle
+from iris_api.web.keys import digest_of, new_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,8 +23,8 @@ import numpy as np
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
-from iris_api.drift import FALSE_ALARMS, LEAST_ROWS, Comparison, compare, critical_values
-from iris_api.export import reference
+from iris_api.monitoring.drift import FALSE_ALARMS, LEAST_ROWS, Comparison, compare, critical_values
+from iris_api.training.export import reference
 from train import CONTRACT, cross_validate
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from iris_api.manifest import Reference
+    from iris_api.bundle.manifest import Reference
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
@@ -77,7 +77,7 @@ class Shifted(NamedTuple):
 
 
 ARMS = tuple(Arm(name, rounded) for name in ("fresh", "shipped") for rounded in (False, True))
-Tally = Counter[tuple[Still | Shifted, str]]
+PredictionCounter = Counter[tuple[Still | Shifted, str]]
 
 
 class Population:
@@ -150,8 +150,8 @@ class Simulation:
 
     def windows(
         self, size: int, count: int, seed: int, *, rounded: bool, more_still: int = 0
-    ) -> Tally:
-        """Tally what the reports on fresh windows of one size say.
+    ) -> PredictionCounter:
+        """PredictionCounter what the reports on fresh windows of one size say.
 
         Args:
             size: Rows per window.
@@ -163,7 +163,7 @@ class Simulation:
         random = np.random.default_rng([seed, size, rounded])
         classes = len(CONTRACT.classes)
         shipped = reference(self.rows, self.predicted, classes)
-        tally: Tally = Counter()
+        tally: PredictionCounter = Counter()
         for number in range(count + more_still):
             shifts = number < count and size in SHIFTED_SIZES
             rows, _ = self.population.draw(random, len(self.rows))
@@ -239,7 +239,7 @@ def sayings(cell: Still | Shifted, comparisons: Sequence[Comparison]) -> Iterato
     yield from (f"naive {limit}" for limit in NAIVE if largest > limit)
 
 
-def share(tally: Tally, cell: Still | Shifted, saying: str) -> float:
+def share(tally: PredictionCounter, cell: Still | Shifted, saying: str) -> float:
     """Share of a cell's reports of which something is true."""
     return tally[cell, saying] / tally[cell, "reports"]
 
@@ -259,7 +259,7 @@ class Worst(NamedTuple):
     missed: Shifted
 
 
-def worst(tally: Tally) -> Worst:
+def worst(tally: PredictionCounter) -> Worst:
     """The cell with most false alarms, and the required one with the fewest shifts found."""
     cells = {cell for cell, _ in tally}
     still = [cell for cell in cells if isinstance(cell, Still)]
@@ -279,7 +279,7 @@ def percent(part: float) -> str:
     return f"{100 * part:.2f}"
 
 
-def still_table(tally: Tally) -> list[str]:
+def still_table(tally: PredictionCounter) -> list[str]:
     """Every window size without drift."""
     lines = [
         "| compared, measured | rows | windows | report | 95 % interval | features | classes | "
@@ -302,7 +302,7 @@ def still_table(tally: Tally) -> list[str]:
     return lines
 
 
-def shifted_table(tally: Tally, size: int, amount: float, saying: str) -> list[str]:
+def shifted_table(tally: PredictionCounter, size: int, amount: float, saying: str) -> list[str]:
     """Every feature shifted up and down, in windows of one size."""
     lines = [
         f"| shifted | by | {' | '.join(map(str, ARMS))} |",
@@ -316,7 +316,7 @@ def shifted_table(tally: Tally, size: int, amount: float, saying: str) -> list[s
     return lines
 
 
-def reading(tally: Tally) -> list[str]:
+def reading(tally: PredictionCounter) -> list[str]:
     """What the tables amount to, a few sentences."""
     alarms, missed = worst(tally)
     rate, found = share(tally, alarms, "report"), share(tally, missed, "feature")
@@ -355,7 +355,7 @@ def reading(tally: Tally) -> list[str]:
     ]
 
 
-def document(tally: Tally, windows: int, seed: int) -> str:
+def document(tally: PredictionCounter, windows: int, seed: int) -> str:
     """The whole of drift.md."""
     versions = ", ".join(f"{tool} {metadata.version(tool)}" for tool in ("numpy", "scikit-learn"))
     written = f"""`python -m benchmarks.drift --windows {windows} --seed {seed}` wrote this on
@@ -419,7 +419,7 @@ def _fill(text: str, indent: str = "") -> str:
 def drift(windows: int, seed: int, out: Path) -> None:
     """Simulate drift reports, and write how often they are wrong."""
     simulation = Simulation.of_iris()
-    tally: Tally = Counter()
+    tally: PredictionCounter = Counter()
     cells = [(rounded, size) for rounded in (False, True) for size in SIZES]
     with click.progressbar(cells, label=f"Simulating {windows:,} windows of each kind") as progress:
         for rounded, size in progress:

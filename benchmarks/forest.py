@@ -16,10 +16,10 @@ import click
 import joblib
 import numpy as np
 
-from iris_api.bundle import Bundle
-from iris_api.export import converted
-from iris_api.inference import OnnxPredictor
-from iris_api.model import Model
+from iris_api.bundle.model import Model
+from iris_api.bundle.runtimes import OnnxRuntime
+from iris_api.bundle.store import Bundle
+from iris_api.training.export import converted
 
 from .bench import FEATURES
 from .contenders import ROOT
@@ -36,10 +36,10 @@ ROWS_A_TURN, SINGLE_ROWS = 20_000, 2_000
 def forest(rounds: int) -> None:
     """Print the CPU of a row each way, by rows at once."""
     model = Model.load(ROOT / "model", max_rows=1)
-    written = OnnxPredictor(_as_skl2onnx_has_it())
+    written = OnnxRuntime(_as_skl2onnx_has_it())
     ways = {
         "as skl2onnx writes it": written.probabilities,
-        "without zeros": model.predictor.probabilities,
+        "without zeros": model.runtime.probabilities,
         "and like rows together": model.probabilities,
     }
     click.echo(f"| rows at once | {' | '.join(ways)} |\n|---:|{'---:|' * len(ways)}")

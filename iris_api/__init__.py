@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .app import create_app
+    from iris_api.app import create_app
 
 __all__ = ["create_app"]
 
@@ -17,6 +17,6 @@ __all__ = ["create_app"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .app import create_app
+    from iris_api.app import create_app
 
     return create_app

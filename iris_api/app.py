@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import (
+from iris_api.cli import keys, model, score
+from iris_api.settings import Settings, run_by_flask_command
+from iris_api.web import (
     auth,
-    cli,
-    errors,
-    exchange,
-    logs,
-    metrics,
-    model_cli,
     openapi,
     pages,
+    problems,
+    request,
+    request_log,
+    request_metrics,
     routes,
-    score_cli,
     shed,
 )
-from .lean import LeanFlask
-from .service import Service
-from .settings import Settings, run_by_flask_command
+from iris_api.web.flask_app import StatelessFlask
+from iris_api.web.service import Service
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -36,22 +34,22 @@ def create_app(settings: Settings | None = None) -> Flask:
         OperatorError: if a setting, the keys or the bundle can't be used.
     """
     service = Service(settings or Settings.read())
-    app = LeanFlask("iris_api", static_folder=None)
+    app = StatelessFlask("iris_api", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions["iris_api"] = service
 
     app.register_blueprint(routes.bp)
     app.register_blueprint(pages.bp)
     openapi.init_app(app)
-    exchange.init_app(app)
-    logs.init_app(app)
-    metrics.init_app(app)
-    errors.init_app(app)
+    request.init_app(app)
+    request_log.init_app(app)
+    request_metrics.init_app(app)
+    problems.init_app(app)
     shed.init_app(app)
     auth.init_app(app)
-    cli.init_app(app)
-    model_cli.init_app(app)
-    score_cli.init_app(app)
+    keys.init_app(app)
+    model.init_app(app)
+    score.init_app(app)
 
     # A command such as `keys add` must work before there is a key file or a model.
     if not run_by_flask_command():

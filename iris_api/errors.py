@@ -1,124 +1,182 @@
-"""Every error as application/problem+json (RFC 9457): the tree's, Werkzeug's, and the unforeseen.
+"""Every error the service raises on purpose, in one tree.
 
-A 500 says nothing of the inside; the log has it, under the same request id.
+Each carries what its receiver needs: a sentence with the mend, an HTTP status, and a slug that
+names the kind of problem. Nothing here knows Flask; `errors` renders the tree over HTTP.
 """
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, ClassVar, NotRequired, cast
 
-import orjson
-from flask import current_app
-from gunicorn.http.errors import ParseException
 from typing_extensions import TypedDict
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-
-from .exceptions import FieldProblem, IrisError
-from .exchange import current
-from .lean import BytesResponse
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
-
-MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:iris-api:problem:"
-NOT_READY = "The service is not ready: its operator has to look at the log."
-NOWHERE = "There is nothing at this path: GET / lists the routes."
-NOT_SO = "{} can't be sent to this path: send {}."
-UNFORESEEN = "Something went wrong here, not with the request. The log has it."
+    from collections.abc import Mapping
 
 
-class Problem(TypedDict):
-    """Why a request was not answered as asked (RFC 9457)."""
+def reason(error: Exception) -> str:
+    """What another library's error says, in one line of bounded length."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
 
+
+class IrisError(Exception):
+    """Root of the tree; its message is one sentence for whoever caused it."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str | None] = None
+    title: ClassVar[str | None] = None
+    public: ClassVar[bool] = True
+    """Whether the message may be shown to a client."""
+    headers: ClassVar[dict[str, str]] = {}
+    """Response headers that belong to this problem."""
+
+    @property
+    def extensions(self) -> Mapping[str, object]:
+        """Further members of the problem document (RFC 9457, section 3.2)."""
+        return {}
+
+
+class OperatorError(IrisError):
+    """Something only the operator can mend: it stops the start, and clients see no detail."""
+
+    status = 503
+    public = False
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "10"}
+
+
+class SettingsError(OperatorError):
+    """A setting is unknown or has a value that can't be used."""
+
+
+class KeyFileError(OperatorError):
+    """The API keys can't be read or written."""
+
+
+class BundleError(OperatorError):
+    """A bundle is missing, broken or not to be trusted."""
+
+
+class CountersError(OperatorError):
+    """What the processes of a server have counted can't be read."""
+
+
+class TableError(OperatorError):
+    """A table of rows can't be read, scored or written."""
+
+
+class ExportError(OperatorError):
+    """An estimator can't be made into a bundle."""
+
+
+class NotAuthenticatedError(IrisError):
+    """The request carries no API key."""
+
+    status = 401
+    slug = "not-authenticated"
+    title = "API key required"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="iris-api"'}
+
+
+class WrongKeyError(IrisError):
+    """The request carries an API key that is nobody's."""
+
+    status = 401
+    slug = "wrong-key"
+    title = "API key not known"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="iris-api"'}
+
+
+class OverloadedError(IrisError):
+    """The request has waited so long that its client may be gone."""
+
+    status = 503
+    slug = "overloaded"
+    title = "Overloaded"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class DrainingError(IrisError):
+    """The server is about to stop: whoever asks whether it is ready should go elsewhere."""
+
+    status = 503
+    slug = "draining"
+    title = "Draining"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class InvalidJSONError(IrisError):
+    """The body is empty or is not JSON."""
+
+    status = 400
+    slug = "invalid-json"
+    title = "Not JSON"
+
+
+class BodyTooLargeError(IrisError):
+    """The body has more bytes than the service reads."""
+
+    status = 413
+    slug = "body-too-large"
+    title = "Body too large"
+
+
+class TooManyRowsError(IrisError):
+    """The batch has more rows than one request may have."""
+
+    status = 413
+    slug = "too-many-rows"
+    title = "Batch too large"
+
+
+class MediaTypeError(IrisError):
+    """The body is declared as something other than plain JSON."""
+
+    status = 415
+    slug = "media-type"
+    title = "Wrong media type"
+    headers: ClassVar[dict[str, str]] = {"Accept-Post": "application/json"}
+
+
+class FieldProblem(TypedDict):
+    """One thing wrong with a body: where (`row` only in a batch, from 0), what, and its kind."""
+
+    row: NotRequired[int]
+    field: NotRequired[str]
+    message: str
     type: str
-    title: str
-    status: int
-    detail: str | None
-    request_id: str
 
 
-class ContractProblem(Problem):
-    """What breaks the input contract: the first errors, and how many there are."""
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with a body, with None for what it does not have."""
 
-    errors: list[FieldProblem]
-    total: int
+    row: int | None
+    field: str | None
+    message: str
+    type: str
 
-
-def init_app(app: Flask) -> None:
-    """Render whatever a view or Flask itself raises."""
-    app.register_error_handler(IrisError, _render_ours)
-    app.register_error_handler(HTTPException, _render_http)
-    app.register_error_handler(ParseException, _render_parse)
-    app.register_error_handler(Exception, _render_unforeseen)
-
-
-def problem_of(error: IrisError, request_id: str) -> Problem:
-    """The problem document of an error of ours."""
-    detail = str(error) if error.public else NOT_READY
-    made = problem(error.status, detail, request_id, error.slug, error.title)
-    return cast("Problem", {**made, **error.extensions})
+    def as_member(self) -> FieldProblem:
+        """The error as a member of the problem's `errors`, without what it does not have."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return cast("FieldProblem", told)
 
 
-def problem(
-    status: int,
-    detail: str | None,
-    request_id: str,
-    slug: str | None = None,
-    title: str | None = None,
-) -> Problem:
-    """A problem document; without slug and title it is the plain one of its status."""
-    return {
-        "type": TYPE_PREFIX + slug if slug else "about:blank",
-        "title": title or HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "request_id": request_id,
-    }
+class ContractError(IrisError):
+    """The body is JSON but breaks the model's input contract."""
 
+    status = 422
+    slug = "contract"
+    title = "Input breaks the contract"
 
-def _answer(problem: Problem, slug: str | None = None) -> Response:
-    status = problem["status"]
-    if status != HTTPStatus.INTERNAL_SERVER_ERROR:
-        phrase = HTTPStatus(status).phrase
-        current().refused = slug or phrase.lower().replace(" ", "-")
-    body = orjson.dumps(problem, option=orjson.OPT_APPEND_NEWLINE)
-    return BytesResponse(body, status, MEDIA_TYPE)
+    def __init__(self, errors: tuple[FieldError, ...], total: int) -> None:
+        shown = "" if total == len(errors) else f" The first {len(errors)} are listed."
+        super().__init__(f"The body has {total} error{'' if total == 1 else 's'}.{shown}")
+        self.errors = errors
+        self.total = total
 
-
-def _render_ours(error: IrisError) -> Response:
-    if not error.public:
-        current_app.logger.error({"event": str(error), "request_id": current().id})
-    response = _answer(problem_of(error, current().id), error.slug)
-    response.headers.update(error.headers)
-    return response
-
-
-def _render_http(error: HTTPException) -> Response:
-    response = _answer(problem(error.code or 500, _told(error), current().id))
-    kept = ("Allow", "Retry-After", "WWW-Authenticate", "Content-Range")
-    response.headers.update((k, v) for k, v in error.get_headers() if k in kept)
-    return response
-
-
-def _told(error: HTTPException) -> str | None:
-    if isinstance(error, NotFound):
-        return NOWHERE
-    if isinstance(error, MethodNotAllowed):
-        others = set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}
-        return NOT_SO.format(current().request.method, " or ".join(sorted(others)))
-    return error.description
-
-
-def _render_parse(error: ParseException) -> Response:
-    """A body whose framing broke while it was read, such as a bad chunk size."""
-    detail = f"The body can't be read: {type(error).__name__}."
-    return _answer(problem(400, detail, current().id))
-
-
-def _render_unforeseen(error: Exception) -> Response:
-    current_app.logger.error(
-        {"event": "unforeseen error", "request_id": current().id}, exc_info=error
-    )
-    return _answer(problem(500, UNFORESEEN, current().id))
+    @property
+    def extensions(self) -> Mapping[str, object]:
+        """The listed errors, and how many there are."""
+        return {"errors": [error.as_member() for error in self.errors], "total": self.total}

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from .exceptions import SettingsError
+from iris_api.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,27 +16,28 @@ from sklearn.ensemble import RandomForestClassifier
 
 import train
 from iris_api import create_app
-from iris_api.bundle import ArtefactFile, Bundle
-from iris_api.export import export, reference, tool_versions
-from iris_api.keys import digest_of, new_key
-from iris_api.lean import LeanFlask
-from iris_api.manifest import Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.manifest import Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.store import ArtefactFile, Bundle
 from iris_api.settings import Settings
+from iris_api.training.export import export, reference, tool_versions
+from iris_api.web.flask_app import StatelessFlask
+from iris_api.web.keys import digest_of, new_key
 
 from .described import CheckedClient, Described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from flask import Flask
     from flask.testing import FlaskClient
     from numpy.typing import NDArray
 
-    from iris_api.manifest import Artefact, Manifest
+    from iris_api.bundle.manifest import Artefact, Manifest
 
-LeanFlask.test_client_class = CheckedClient
+StatelessFlask.test_client_class = CheckedClient
 
+ROOT = Path(__file__).parent.parent
+"""The checkout."""
 FLOWER = {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3}
 
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import jsonschema_rs
 from flask.testing import FlaskClient
 
-from iris_api.exceptions import OperatorError
+from iris_api.errors import OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,56 +1,30 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import iris_api
 from iris_api import create_app
-from iris_api.exceptions import BundleError, KeyFileError
+from iris_api.errors import BundleError, KeyFileError
 from iris_api.settings import Settings
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
-LOWER_FLOOR = (
-    "answers",
-    "bundle",
-    "cells",
-    "drain",
-    "drift",
-    "exceptions",
-    "export",
-    "files",
-    "following",
-    "inference",
-    "instruments",
-    "keys",
-    "lines",
-    "manifest",
-    "model",
-    "proxies",
-    "queueing",
-    "resuming",
-    "schemas",
-    "scoring",
-    "service",
-    "settings",
-    "shapes",
-    "slots",
-    "stopping",
-    "table",
-    "tally",
-    "verification",
-)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOMS_WITHOUT_A_WEB_SERVER = ("bundle", "contract", "monitoring", "scoring", "training")
 
 
-@pytest.mark.parametrize("module", LOWER_FLOOR)
-def test_the_lower_floor_does_not_know_flask(module: str) -> None:
-    """Training, the command line and the benchmarks use it without a web server."""
+@pytest.mark.parametrize("room", ROOMS_WITHOUT_A_WEB_SERVER)
+def test_training_and_scoring_import_no_web_server(room: str) -> None:
+    """Training, the command line and the benchmarks use these rooms without Flask."""
+    modules = [f"iris_api.{room}.{path.stem}" for path in (ROOT / "iris_api" / room).glob("*.py")]
     script = (
-        f"import sys, iris_api.{module}; "
+        f"import sys, {', '.join(modules)}; "
         "print(*[m for m in ('flask', 'werkzeug', 'gunicorn') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -83,20 +57,6 @@ def test_the_package_knows_no_flower() -> None:
         )
 
 
-def test_modules_import_only_from_those_above_them_in_contributing() -> None:
-    """The house stands as it is drawn, and every module is in the drawing."""
-    listed = re.findall(r"^\| `(\w+)\.py` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    modules = {path.stem for path in (ROOT / "iris_api").glob("*.py")}
-    assert set(listed) == modules - {"__init__"}
-    for number, module in enumerate(listed):
-        tree = ast.parse((ROOT / "iris_api" / f"{module}.py").read_text())
-        taken = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                taken |= {node.module} if node.module else {each.name for each in node.names}
-        assert taken <= set(listed[:number]), module
-
-
 def test_only_the_settings_read_the_environment() -> None:
     """One place to look for what can be set."""
     readers = set()
@@ -106,7 +66,7 @@ def test_only_the_settings_read_the_environment() -> None:
                 owner = node.value
                 readers |= {path.name} if getattr(owner, "id", "") == "os" else set()
     # Written, not read: ONNX Runtime and prometheus_client can be told some things by it only.
-    assert readers == {"settings.py", "inference.py"}
+    assert readers == {"settings.py", "runtimes.py"}
 
 
 def test_an_app_on_a_broken_bundle_is_not_built(tmp_path: Path) -> None:

@@ -1,94 +1,54 @@
 from __future__ import annotations
 
-import json
-import logging
-from typing import TYPE_CHECKING
-
 import pytest
-from flask import Flask, abort
-from gunicorn.http.errors import InvalidChunkSize
-from werkzeug.exceptions import default_exceptions
 
-from iris_api import errors, exchange, logs
-from iris_api.service import Service
-from iris_api.settings import Settings
+from iris_api import errors
+from iris_api.errors import (
+    ContractError,
+    DrainingError,
+    FieldError,
+    IrisError,
+    OperatorError,
+    OverloadedError,
+    reason,
+)
 
-if TYPE_CHECKING:
-    from flask.testing import FlaskClient
-
-MEMBERS = {"type", "title", "status", "detail", "request_id"}
-
-
-@pytest.fixture
-def failing() -> FlaskClient:
-    """An app whose one route raises what its path says."""
-    app = Flask("iris_api")
-    app.extensions["iris_api"] = Service(Settings())
-    exchange.init_app(app)
-    logs.init_app(app)
-    errors.init_app(app)
-
-    @app.get("/status/<int:status>")
-    def status(status: int) -> str:
-        abort(status)
-
-    @app.get("/unforeseen")
-    def unforeseen() -> str:
-        raise KeyError("the secret inside")
-
-    @app.get("/chunk")
-    def chunk() -> str:
-        raise InvalidChunkSize(b"zz")
-
-    return app.test_client()
+EVERY = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, IrisError) and kind is not IrisError
+]
 
 
-@pytest.mark.parametrize("status", sorted(default_exceptions))
-def test_every_error_of_werkzeug_is_a_problem(failing: FlaskClient, status: int) -> None:
-    """No HTML, and the status is the one that was raised."""
-    answer = failing.get(f"/status/{status}")
-    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
-    assert answer.json
-    assert answer.json.keys() == MEMBERS
-    assert answer.json["status"] == status
-    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
-
-
-def test_an_unforeseen_error_says_nothing_of_the_inside(
-    failing: FlaskClient, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_error_has_a_status_and_tells_a_client_no_more_than_it_may(
+    kind: type[IrisError],
 ) -> None:
-    """The client gets a request id; the log has the traceback under it."""
-    with caplog.at_level(logging.ERROR):
-        answer = failing.get("/unforeseen", headers={"X-Request-ID": "abc-123"})
-    assert answer.status_code == 500
-    assert "secret" not in answer.text
-    assert answer.json
-    assert answer.json["request_id"] == "abc-123"
-    (record,) = [found for found in caplog.records if found.exc_info]
-    assert "abc-123" in record.getMessage()
-    assert record.exc_info
+    """A client's mistake is a named 4xx, overload 503; an operator's is a 503 without detail."""
+    if issubclass(kind, OperatorError):
+        assert (kind.status, kind.public) == (503, False)
+    else:
+        assert 400 <= kind.status < 500 or kind in {OverloadedError, DrainingError}
+        assert kind.public
+        assert kind.slug
+        assert kind.title
 
 
-def test_a_body_whose_framing_breaks_is_the_clients_error(failing: FlaskClient) -> None:
-    """Gunicorn finds a bad chunk only while the body is read."""
-    answer = failing.get("/chunk")
-    assert answer.status_code == 400
-    assert "InvalidChunkSize" in json.loads(answer.data)["detail"]
-
-
-def test_a_405_says_what_is_allowed(client: FlaskClient) -> None:
-    """In words, and in the header that HTTP asks for."""
-    answer = client.get("/v1/predict")
-    assert answer.status_code == 405
-    assert answer.json
-    assert answer.json["detail"] == "GET can't be sent to this path: send POST."
-    assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
+def test_a_contract_error_lists_only_what_an_error_has() -> None:
+    """`row` is there in a batch alone, `field` where there is one."""
+    error = ContractError((FieldError(None, None, "bad", "kind"),), total=1)
+    assert error.extensions == {"errors": [{"message": "bad", "type": "kind"}], "total": 1}
+    assert str(error) == "The body has 1 error."
 
 
 @pytest.mark.parametrize(
-    "path", ["//v1//predict", "/v1/predict/", "/\0", "/\xff", "/" + "a" * 5000]
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError(""), "ValueError"),
+        (ValueError("x" * 9999), "x" * 300),
+    ],
 )
-def test_odd_paths_are_not_found_and_never_redirected(client: FlaskClient, path: str) -> None:
-    """A redirect would turn a POST into a GET in older clients."""
-    answer = client.post("/", json={}, environ_overrides={"PATH_INFO": path})
-    assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+def test_the_reason_of_a_foreign_error_is_one_bounded_line(error: Exception, line: str) -> None:
+    """Some libraries say nothing, and some say pages."""
+    assert reason(error) == line

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from iris_api.settings import Settings
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy" / "kubernetes"
 README = (DEPLOY / "README.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

@@ -2,20 +2,17 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from iris_api.settings import Settings, variable
-
-from .conftest import FLOWER
+from tests.conftest import FLOWER, ROOT
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from iris_api import settings as module
-from iris_api.exceptions import SettingsError
+from iris_api.errors import SettingsError
 from iris_api.settings import Settings, run_by_flask_command
 
 

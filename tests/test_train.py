@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 import train
-from iris_api.bundle import Bundle
+from iris_api.bundle.store import Bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from iris_api import auth, create_app, logs, metrics
-from iris_api.model import Model
+from iris_api import create_app
+from iris_api.bundle.model import Model
+from iris_api.web import auth, request_log, request_metrics
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from iris_api.answers import Outcome
+    from iris_api.contract.tasks import Outcome
 
-PARTS = {"logs": logs, "metrics": metrics, "auth": auth}
+PARTS = {"logs": request_log, "metrics": request_metrics, "auth": auth}
 LEFT_OUT = set(os.environ["WITHOUT"].split(","))
 
 

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from iris_api.slots import SHARED_MEMORY
-from tests.conftest import FLOWER, Key
+from iris_api.monitoring.slots import SHARED_MEMORY
+from tests.conftest import FLOWER, ROOT, Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.described import Described
 
-ROOT = Path(__file__).parent.parent.parent
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 READY = "curl http://"
 PATIENCE = 30.0

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 
-from iris_api.bundle import Bundle
-from iris_api.export import export, reference, tool_versions
-from iris_api.manifest import FLOAT32_MAX, Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.manifest import FLOAT32_MAX, Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.store import Bundle
+from iris_api.training.export import export, reference, tool_versions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from iris_api.inference import OnnxPredictor
+from iris_api.bundle.runtimes import OnnxRuntime
 from wsgi import app
 
 if TYPE_CHECKING:
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 SECONDS = 0.08
 
 
-def _slowly(
-    self: OnnxPredictor, rows: NDArray[Any], predict: Any = OnnxPredictor.probabilities
-) -> Any:
+def _slowly(self: OnnxRuntime, rows: NDArray[Any], predict: Any = OnnxRuntime.probabilities) -> Any:
     time.sleep(SECONDS)
     return predict(self, rows)
 
 
-OnnxPredictor.probabilities = _slowly  # type: ignore[method-assign]
+OnnxRuntime.probabilities = _slowly  # type: ignore[method-assign]
 __all__ = ["app"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iris_api.pages import STATIC
+from iris_api.web.pages import STATIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

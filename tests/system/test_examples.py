@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import FLOWER
+from tests.conftest import FLOWER, ROOT
 
-from .conftest import PATIENCE, ROOT, environment, free_port, wait_for
+from .conftest import PATIENCE, environment, free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, Route, expect
 
-from iris_api.keys import digest_of, new_key
-from iris_api.pages import allowed
+from iris_api.web.keys import digest_of, new_key
+from iris_api.web.pages import allowed
 from tests.conftest import reseal
 
 from . import odd

@@ -27,9 +27,9 @@ import numpy as np
 import pytest
 
 from iris_api import create_app
-from iris_api.connection import READ_TIMEOUT
-from iris_api.keys import KeyRing, digest_of, new_key
+from iris_api.server.connection import READ_TIMEOUT
 from iris_api.settings import Settings
+from iris_api.web.keys import KeyRing, digest_of, new_key
 
 from .conftest import wait_for
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 
-from iris_api.connection import READ_TIMEOUT
+from iris_api.server.connection import READ_TIMEOUT
 from tests.conftest import FLOWER
 
 if TYPE_CHECKING:

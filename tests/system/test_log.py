@@ -69,7 +69,7 @@ def test_stdout_is_one_json_object_a_line_and_each_request_is_one(
     told = [json.loads(line) for line in lines]
     assert all({"time", "level", "event", "process"} <= line.keys() for line in told)
     assert Counter(line["request_id"] for line in told if line["event"] == "request") == answered
-    assert sum(line["event"] == "unreadable" for line in told) == REQUESTS // 10
+    assert sum(line["event"] == "unreadable_request" for line in told) == REQUESTS // 10
     assert max(map(len, lines)) <= 4096
     assert key.secret.encode() not in b"".join(lines)
     assert [line.partition(" ")[0] for line in error.read_text().splitlines()] == ["KEY", "curl"]

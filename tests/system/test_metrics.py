@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from iris_api.monitoring.slots import path_for
 from iris_api.settings import Settings
-from iris_api.slots import path_for
-from tests.conftest import FLOWER
+from tests.conftest import FLOWER, ROOT
 
-from .conftest import ROOT, Server, environment, free_port, wait_for
+from .conftest import Server, environment, free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

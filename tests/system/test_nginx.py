@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from iris_api.exchange import STAMP
-from tests.conftest import FLOWER
+from iris_api.web.request import STAMP
+from tests.conftest import FLOWER, ROOT
 
-from .conftest import PATIENCE, ROOT, free_port
+from .conftest import PATIENCE, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iris_api.bundle import Bundle
-from tests.conftest import FLOWER, reseal
+from iris_api.bundle.store import Bundle
+from tests.conftest import FLOWER, ROOT, reseal
 
-from .conftest import ROOT, environment, pss_mebibytes, wait_for
+from .conftest import environment, pss_mebibytes, wait_for
 from .load import ROWS, Load, capacity
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def test_a_swap_of_the_model_loses_nothing(
         between = [a.version for a in load.answers if began + 2 < a.sent < ended - 1.5]
         assert set(between) <= {version}
     assert {answer.version for answer in load.answers} == {old, other}
-    assert server.said.count('"event":"model activated"') == len(swapped)
+    assert server.said.count('"event":"model_activated"') == len(swapped)
     server.stop()
 
 
@@ -236,7 +236,7 @@ def test_a_hundred_swaps_in_a_row_leave_nothing_behind(
             assert time.monotonic() - began < 2
             memory.append(pss_mebibytes(server))
     assert not load.faults, load.faults[:5]
-    assert server.said.count('"event":"model activated"') == SWAPS
+    assert server.said.count('"event":"model_activated"') == SWAPS
     # Each swap that leaked its model would add a mebibyte; what threads warm up is a few in all.
     early, late = memory[SWAPS // 5 : SWAPS // 2], memory[-SWAPS // 5 :]
     assert statistics.median(late) < statistics.median(early) + 9
@@ -267,7 +267,7 @@ def test_a_bundle_that_breaks_is_told_and_serves_on(
             for size in range(0, len(whole), len(whole) // 20):
                 artefact.write_bytes(whole[:size])
                 time.sleep(0.05)
-        wait_for(lambda: "model refused" in server.said, "the line")
+        wait_for(lambda: "model_refused" in server.said, "the line")
         os.kill(server.workers()[0], signal.SIGKILL)
         wait_for(lambda: len(server.workers()) == 2, "its successor")
         time.sleep(1)
@@ -275,7 +275,7 @@ def test_a_bundle_that_breaks_is_told_and_serves_on(
     assert {answer.version for answer in load.answers if not answer.fault} == {
         other.manifest.version
     }
-    assert server.said.count("model refused") == 1
+    assert server.said.count("model_refused") == 1
     scraped = server.ask("GET", "/metrics")[2].decode()
     assert 'iris_model_swaps_total{outcome="refused"} 1.0' in scraped
     server.stop()

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import ROOT, pss_mebibytes
+from tests.conftest import ROOT
+
+from .conftest import pss_mebibytes
 from .slow import SECONDS
 
 if TYPE_CHECKING:

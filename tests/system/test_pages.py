@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from iris_api.pages import STATIC
+from iris_api.web.pages import STATIC
 from tests.conftest import FLOWER
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from sklearn.datasets import load_iris
 
-from iris_api.drift import LARGE_PSI, LEAST_ROWS
-from iris_api.exceptions import IrisError
-from tests.conftest import FLOWER
+from iris_api.errors import IrisError
+from iris_api.monitoring.drift import LARGE_PSI, LEAST_ROWS
+from tests.conftest import FLOWER, ROOT
 
-from .conftest import PATIENCE, ROOT, environment, free_port, wait_for
+from .conftest import PATIENCE, environment, free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -485,7 +485,7 @@ def test_a_refused_model_raises_an_alert(prometheus: Prometheus) -> None:
     (Path(server.settings["IRIS_MODEL_DIR"]) / "manifest.json").write_text("{}")
     wait_for(lambda: firing(prometheus, "IrisModelRefused"), "the alert")
     lines = [json.loads(line) for line in server.said.splitlines() if line.startswith("{")]
-    assert [line["reason"] for line in lines if line["event"] == "model refused"]
+    assert [line["reason"] for line in lines if line["event"] == "model_refused"]
     assert server.predicts()
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.test_readme import blocks
 
-from .conftest import ROOT, environment
+from .conftest import environment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iris_api import hooks
-from iris_api.bundle import Bundle
-from iris_api.keys import KeyFile
+from iris_api.bundle.store import Bundle
+from iris_api.server import hooks
 from iris_api.settings import Settings
-from tests.conftest import pickle_only
+from iris_api.web.keys import KeyFile
+from tests.conftest import ROOT, pickle_only
 
-from .conftest import PATIENCE, ROOT, Server, environment, gunicorn, wait_for
+from .conftest import PATIENCE, Server, environment, gunicorn, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

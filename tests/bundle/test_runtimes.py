@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris, load_wine
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from iris_api.bundle import runtimes
+from iris_api.bundle.runtimes import OnnxRuntime, SklearnRuntime, load_predictor
+from iris_api.bundle.store import ArtefactFile, Bundle
+from iris_api.errors import BundleError
+from tests.conftest import pickle_only, reseal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@pytest.fixture(scope="module")
+def onnx(trained: Path) -> OnnxRuntime:
+    """The runtime that serves the shipped model."""
+    runtime = load_predictor(Bundle.load(trained))
+    assert isinstance(runtime, OnnxRuntime)
+    return runtime
+
+
+def assert_agreement(
+    onnx: OnnxRuntime, forest: RandomForestClassifier, rows: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    expected: NDArray[np.float64] = forest.predict_proba(rows)
+    given = onnx.probabilities(rows)
+    assert np.abs(given - expected).max() <= 1e-5
+    np.testing.assert_array_equal(given.argmax(axis=1), forest.predict(rows))
+    return expected
+
+
+def test_onnx_agrees_with_scikit_learn_on_random_rows_and_exact_ties(
+    onnx: OnnxRuntime, forest: RandomForestClassifier
+) -> None:
+    """200,000 rows in bounds, of which some hundreds are exact ties between two classes."""
+    rows = np.random.default_rng(7).uniform(0, 10, (200_000, 4))
+    ordered = np.sort(assert_agreement(onnx, forest, rows), axis=1)
+    assert (ordered[:, -1] == ordered[:, -2]).sum() > 100
+
+
+def test_onnx_agrees_with_scikit_learn_exactly_at_thresholds(
+    onnx: OnnxRuntime, forest: RandomForestClassifier
+) -> None:
+    """Every threshold of every tree, and its float32 neighbours, in rows made of nothing else."""
+    rng = np.random.default_rng(11)
+    columns = []
+    for feature in range(4):
+        trees = [tree.tree_ for tree in forest.estimators_]
+        found = np.concatenate([tree.threshold[tree.feature == feature] for tree in trees])
+        exact = np.unique(found).astype(np.float32)
+        near = [np.nextafter(exact, np.float32(side)) for side in (-np.inf, np.inf)]
+        columns.append(rng.choice(np.concatenate([exact, *near]), 50_000))
+    assert_agreement(onnx, forest, np.stack(columns, axis=1).astype(np.float64))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_both_runtimes_answer_alike_through_one_interface(
+    model_dir: Path, onnx: OnnxRuntime, rows: int
+) -> None:
+    """The same bundle, opened from its pickle, gives the same probabilities row by row."""
+    sklearn = load_predictor(pickle_only(model_dir))
+    assert isinstance(sklearn, SklearnRuntime)
+    given = np.random.default_rng(rows).uniform(0, 10, (rows, 4))
+    np.testing.assert_allclose(
+        onnx.probabilities(given), sklearn.probabilities(given), atol=1e-5, rtol=0
+    )
+
+
+WINE = load_wine(return_X_y=True)
+OTHERS = {
+    "boosting": HistGradientBoostingClassifier(max_iter=20),
+    "linear pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
+    "neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(n_jobs=2)),
+    "forest with a worker pool": RandomForestClassifier(20, n_jobs=2, random_state=0),
+}
+
+
+@pytest.mark.parametrize("estimator", OTHERS.values(), ids=OTHERS.keys())
+def test_other_tabular_estimators_are_served_as_they_are(
+    save: Callable[..., Bundle], estimator: Any
+) -> None:
+    """Whichever runtime takes an estimator, its labels on training rows are scikit-learn's."""
+    rows, labels = WINE
+    fitted = estimator.fit(rows, labels)
+    runtime = load_predictor(save(fitted, rows, labels))
+    given = runtime.probabilities(rows)
+    assert np.abs(given - fitted.predict_proba(rows)).max() <= 1e-5
+    np.testing.assert_array_equal(given.argmax(axis=1), fitted.predict(rows))
+
+
+def test_an_estimator_with_workers_is_served_by_one_job() -> None:
+    """Each request on its own core: n_jobs is 1 at every depth of a pipeline."""
+    estimator = make_pipeline(StandardScaler(), RandomForestClassifier(5, n_jobs=4)).fit(*WINE)
+    SklearnRuntime(estimator)
+    assert estimator.get_params()["randomforestclassifier__n_jobs"] == 1
+
+
+def test_an_artefact_that_answers_otherwise_is_refused(model_dir: Path) -> None:
+    """The golden rows are replayed before anything is served."""
+    manifest = Bundle.load(model_dir).manifest
+    swapped = [row[::-1] for row in manifest.golden.probabilities]
+    golden = manifest.golden.model_copy(update={"probabilities": tuple(swapped)})
+    broken = reseal(model_dir, golden=golden)
+    with pytest.raises(BundleError, match="does not give the golden rows' probabilities"):
+        load_predictor(broken)
+
+
+def test_a_joblib_artefact_of_another_scikit_learn_is_never_opened(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version skew is told from the manifest, before the pickle is read."""
+    versions = Bundle.load(model_dir).manifest.versions | {"scikit-learn": "1.2.3"}
+    skewed = pickle_only(model_dir, versions=versions)
+    monkeypatch.setattr(joblib, "load", lambda _: pytest.fail("the pickle was opened"))
+    with pytest.raises(BundleError, match=r"trained with scikit-learn 1\.2\.3 .* train it again"):
+        load_predictor(skewed)
+
+
+def test_a_joblib_artefact_without_scikit_learn_says_what_to_install(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A serving machine may have ONNX Runtime alone."""
+
+    def missing(_: str) -> str:
+        raise metadata.PackageNotFoundError
+
+    pickled = pickle_only(model_dir)
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(BundleError, match="not installed: install it"):
+        load_predictor(pickled)
+
+
+class Exploding:
+    """An object whose unpickling is code of a stranger's choice."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return warnings.warn, ("unpickled under another version",)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "scikit-learn"])
+def test_bytes_that_are_no_model_are_refused(model_dir: Path, runtime: Any) -> None:
+    """Right digests over the wrong content: one sentence, no traceback of a runtime."""
+    broken = reseal(model_dir, [ArtefactFile("x", runtime, b"no model")])
+    with pytest.raises(BundleError, match="train it again") as refusal:
+        load_predictor(broken)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_pickle_of_something_else_is_refused(model_dir: Path, tmp_path: Path) -> None:
+    """Under the right digest and version lies no estimator."""
+    joblib.dump({"not": "an estimator"}, tmp_path / "other")
+    content = (tmp_path / "other").read_bytes()
+    saved = reseal(model_dir, [ArtefactFile("other.joblib", "scikit-learn", content)])
+    with pytest.raises(BundleError, match="can't be unpickled"):
+        load_predictor(saved)
+
+
+def test_a_warning_while_unpickling_is_a_refusal(tmp_path: Path) -> None:
+    """scikit-learn only warns when a pickle may be wrong; a service must not serve it."""
+    path = tmp_path / "warning.joblib"
+    joblib.dump(Exploding(), path)
+    with pytest.raises(BundleError, match="can't be unpickled"):
+        runtimes.unpickle(path.read_bytes(), "warning.joblib")
+
+
+def test_a_model_of_another_width_is_refused(model_dir: Path) -> None:
+    """An artefact that can't take the golden rows does not come into service."""
+    rows, labels = load_iris(return_X_y=True)
+    narrow = LogisticRegression(max_iter=500).fit(rows[:, :2], labels)
+    path = model_dir / "narrow.joblib"
+    joblib.dump(narrow, path)
+    saved = reseal(model_dir, [ArtefactFile("narrow.joblib", "scikit-learn", path.read_bytes())])
+    with pytest.raises(BundleError, match="can't predict"):
+        load_predictor(saved)
+
+
+@pytest.mark.system
+def test_a_forked_child_predicts_with_its_parents_session(trained: Path) -> None:
+    """The session is made before the fork: no thread of it may be needed, or missed at exit."""
+    script = f"""
+import json, os
+from pathlib import Path
+import numpy as np
+from iris_api.bundle.store import Bundle
+from iris_api.bundle.runtimes import load_predictor
+runtime = load_predictor(Bundle.load(Path({str(trained)!r})))
+rows = np.random.default_rng(0).uniform(0, 10, (500, 4))
+before = runtime.probabilities(rows)
+threads = len(os.listdir("/proc/self/task"))
+children = []
+for _ in range(4):
+    child = os.fork()
+    if not child:
+        same = all(np.array_equal(runtime.probabilities(rows), before) for _ in range(20))
+        raise SystemExit(0 if same else 1)
+    children.append(child)
+print(json.dumps([threads, [os.waitpid(child, 0)[1] for child in children]]))
+"""
+    environment = {"OPENBLAS_NUM_THREADS": "1", "HOME": str(trained / "no-home"), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    threads, statuses = json.loads(done.stdout)
+    assert threads == 1
+    assert statuses == [0, 0, 0, 0], done.stderr
+    assert not (trained / "no-home").exists(), "ONNX Runtime left telemetry behind"
