@@ -21,8 +21,8 @@ def init_app(app: Flask) -> None:
     metrics = service.metrics
     for rule in app.url_map.iter_rules():
         if "POST" in (rule.methods or ()):
-            metrics.expect(rule.rule)
-    app.before_request(metrics.begin)
+            metrics.declare_route(rule.rule)
+    app.before_request(metrics.request_started)
 
     @app.after_request
     def count(response: Response) -> Response:
@@ -30,17 +30,17 @@ def init_app(app: Flask) -> None:
         if exchange.counted:  # Flask asks again where something failed after this.
             return response
         tally, exchange.tally = exchange.tally, None  # What fails now is a 500 the next time.
-        also = tally.of(exchange.outcome) if tally and exchange.outcome is not None else []
+        also = tally.increments(exchange.outcome) if tally and exchange.outcome is not None else []
         if exchange.caller is not None:
-            also.append(metrics.of_caller(exchange.caller))
+            also.append(metrics.caller_increment(exchange.caller))
         exchange.counted = True
-        metrics.end(
+        metrics.request_finished(
             exchange.route,
             response.status_code,
             seconds=exchange.seconds,
-            waited=exchange.waited,
-            also=also,
+            queue_seconds=exchange.waited,
+            increments=also,
         )
         if exchange.refused is not None:
-            metrics.refuse(exchange.refused)
+            metrics.count_refusal(exchange.refused)
         return response

@@ -137,7 +137,7 @@ def drift() -> Response:
     """Live inputs and predictions against the training reference."""
     serving = service().serving
     tally = serving.tally
-    return answer(report(serving.model.manifest, tally.live(), tally.since))
+    return answer(report(serving.model.manifest, tally.counts(), tally.since))
 
 
 @bp.get("/metrics")
@@ -147,7 +147,7 @@ def metrics() -> Response:
     """All counts, in the format that the scraper asks for."""
     running = service()
     accept = OPENMETRICS if "openmetrics" in request.headers.get("Accept", "") else ""
-    facts = running.serving.tally.facts
+    facts = running.serving.tally.model_metrics
     body, media_type = running.metrics.exposition(accept, facts)
     return BytesResponse(body, 200, media_type)
 
