@@ -12,9 +12,10 @@ from flask.cli import with_appcontext
 from iris_api.bundle.store import Bundle
 from iris_api.cli.commands import OneLineErrors, OperatorGroup
 from iris_api.errors import SettingsError
+from iris_api.monitoring.counter_directory import directory_for, is_live, started_at
 from iris_api.monitoring.drift import report
 from iris_api.monitoring.prediction_counts import live_counts
-from iris_api.monitoring.slots import counted, lives, path_for, started
+from iris_api.monitoring.storage import read_metrics
 from iris_api.web.keys import KeyFile
 
 if TYPE_CHECKING:
@@ -78,17 +79,17 @@ def drift() -> None:
     """
     settings = current_app.extensions["iris_api"].settings
     manifest = Bundle.load(settings.model_dir).manifest
-    path = path_for(settings)
-    if not lives(path):
+    path = directory_for(settings)
+    if not is_live(path):
         where = f"{settings.host}, port {settings.port}"
         told = f"no server of this user runs on {where}, by the settings of this command"
         raise SettingsError(f"{told}: give it IRIS_HOST and PORT of the one that runs ({path})")
     try:
-        since = started(path, manifest.version)
+        since = started_at(path, manifest.version)
     except FileNotFoundError as error:
         told = f"the server has not taken up version {manifest.version}"
         raise SettingsError(f"{told} of {settings.model_dir}: its log says why") from error
-    found = report(manifest, live_counts(counted(path), manifest), since)
+    found = report(manifest, live_counts(read_metrics(path), manifest), since)
     click.echo(
         f"{found['verdict']}: {found['rows']:,} rows ({found['rows_needed']} are needed) since "
         f"{found['since']}, model {manifest.name} {manifest.version}\n\n"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gunicorn.util
 
-from iris_api.monitoring.slots import CounterDirectory, installed, path_for
+from iris_api.monitoring.counter_directory import CounterDirectory, directory_for, installed
 from iris_api.server.reload import BundleWatcher, ManifestFollower, PollingThread
 from iris_api.server.shutdown import drain_at_sigterm, hold_signals_while_forking, release_signals
 from iris_api.settings import Settings, listener_is_inherited
@@ -41,7 +41,7 @@ def prepared() -> Settings:
         SettingsError: if they can't be used.
     """
     settings = Settings.read()
-    directory = CounterDirectory(path_for(settings))
+    directory = CounterDirectory(directory_for(settings))
     directory.install()
     atexit.register(_close, directory, os.getpid())
     return settings
@@ -141,7 +141,7 @@ def write_problem(
     """Gunicorn's own refusals of unreadable requests, in the shape of all our errors."""
     request_id = request.new_id()
     document = problems.problem(status, message, request_id)
-    service.metrics.unreadable(status)
+    service.metrics.count_unreadable(status)
     with suppress(OSError):
         address = client.getpeername()
         peer = address[0] if isinstance(address, tuple) else None

@@ -13,9 +13,9 @@ import pytest
 from iris_api import create_app
 from iris_api.bundle.model import Model
 from iris_api.cli import keys
+from iris_api.monitoring.counter_directory import CounterDirectory, installed
 from iris_api.monitoring.metrics import Metrics
 from iris_api.monitoring.prediction_counts import PredictionCounter
-from iris_api.monitoring.slots import CounterDirectory, installed
 from iris_api.monitoring.storage import STORE
 from iris_api.settings import Settings
 from iris_api.web.keys import digest_of
@@ -80,7 +80,7 @@ def count_flowers(path: Path, trained: Path, done: Any) -> None:
     CounterDirectory(path).install()
     model = Model.load(trained, max_rows=1000)
     tally = PredictionCounter(Metrics(installed()), model)
-    STORE.add(tally.of(model.answer(json.dumps([FLOWER] * 300).encode())[1]))
+    STORE.add(tally.increments(model.answer(json.dumps([FLOWER] * 300).encode())[1]))
     done.send("counted")
     time.sleep(60)
 
@@ -89,7 +89,7 @@ def test_drift_is_told_from_a_servers_counters(
     app: Flask, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A verdict, and two bars for each bin; without a server, where it was looked for."""
-    monkeypatch.setattr(keys, "path_for", lambda _settings: tmp_path / "counters")
+    monkeypatch.setattr(keys, "directory_for", lambda _settings: tmp_path / "counters")
     none = app.test_cli_runner().invoke(args=["drift"])
     assert none.exit_code == 1
     assert "no server of this user runs on 127.0.0.1, port 8000" in none.output

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from iris_api import create_app
-from iris_api.monitoring.slots import CounterDirectory
+from iris_api.monitoring.counter_directory import CounterDirectory
 from iris_api.server import hooks
 from iris_api.server.shutdown import HELD
 from iris_api.settings import Settings, listener_is_inherited
@@ -212,7 +212,7 @@ def test_other_protocols_are_not_spoken(server: Any, setting: str, value: str) -
 def test_a_server_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a reload it keeps its settings, and a mistake in them does not end it."""
     made: list[Path] = []
-    monkeypatch.setattr(hooks, "path_for", lambda _settings: tmp_path / "counters")
+    monkeypatch.setattr(hooks, "directory_for", lambda _settings: tmp_path / "counters")
     monkeypatch.setattr(CounterDirectory, "install", lambda self: made.append(self.path))
     monkeypatch.setattr("atexit.register", lambda *_: None)
     hooks.prepared.cache_clear()
