@@ -102,8 +102,8 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from iris_api.bundle.store import Bundle
-from iris_api.bundle.runtimes import load_predictor
-runtime = load_predictor(Bundle.load(Path(sys.argv[1])))
+from iris_api.bundle.runtimes import load_runtime
+runtime = load_runtime(Bundle.load(Path(sys.argv[1])))
 rows = np.random.default_rng(0).uniform(0, 10, (int(sys.argv[2]), 4)).round(1).astype(np.float32)
 runtime.probabilities(rows)
 calls, began, until = 0, time.process_time(), time.perf_counter() + 1

@@ -24,7 +24,7 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
 from iris_api.monitoring.drift import FALSE_ALARMS, LEAST_ROWS, Comparison, compare, critical_values
-from iris_api.training.export import reference
+from iris_api.training.reference import reference
 from train import CONTRACT, cross_validate
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from iris_api.bundle.manifest import Reference
+    from iris_api.contract.reference import Reference
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]

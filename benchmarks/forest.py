@@ -19,7 +19,6 @@ import numpy as np
 from iris_api.bundle.model import Model
 from iris_api.bundle.runtimes import OnnxRuntime
 from iris_api.bundle.store import Bundle
-from iris_api.training.export import converted
 
 from .bench import FEATURES
 from .contenders import ROOT

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from iris_api.bundle.files import PART, PartFile, replace
-from iris_api.scoring.table import Place  # noqa: TC001  # Pydantic asks for it
+from iris_api.scoring.table import Place  # Pydantic asks for it
 
 if TYPE_CHECKING:
     import os

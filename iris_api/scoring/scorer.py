@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 
 from iris_api.contract.rows import EXACT_INTEGER
-from iris_api.contract.tasks import FIGURES
+from iris_api.dialects.native import FIGURES
 from iris_api.scoring.table import Rejected
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from iris_api.bundle.manifest import FeatureSpec
     from iris_api.bundle.model import Model
+    from iris_api.contract.columns import FeatureSpec
     from iris_api.scoring.table import Chunk, Place, Table
 
 WHOLE = b"0123456789+- "

@@ -29,7 +29,7 @@ from iris_api.server.connection import (
     RequestState,
 )
 from iris_api.server.scheduling import RequestQueue
-from iris_api.web.queueing import note_wait
+from iris_api.web.request import record_queue_wait
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -227,7 +227,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
     def _answer(self, conn: Connection) -> None:
         """Answer a request here and now, waiting for nothing."""
         began = time.monotonic()
-        note_wait(began - conn.ready)
+        record_queue_wait(began - conn.ready)
         conn.sock.keep()
         conn.kept_alive = super().handle(conn)
         self._turns.record_latency(time.monotonic() - began)
@@ -241,7 +241,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         """Answer a request, on a thread that is known to be at it; what it writes is kept."""
         began = self._at_work[conn] = time.monotonic()
         try:
-            note_wait(began - conn.ready)
+            record_queue_wait(began - conn.ready)
             conn.sock.keep(seconds_to_read=self.read_timeout)
             return super().handle(conn)
         finally:

@@ -79,7 +79,7 @@ class KeyRing:
     def forget_file(self) -> None:
         """Read the file again before the next key is accepted.
 
-        A forked worker inherits a state as old as the server, and a key may have been revoked since.
+        A forked worker inherits what the server once read, and a key may have been revoked since.
         """
         if self._file is not None:
             self._snapshot = Snapshot((), self._fixed)
@@ -127,7 +127,7 @@ class KeyFile:
         return _digests(self._text(), str(self.path))
 
     def add(self, name: str) -> str:
-        """Make a key for a new name, store its digest, and return the key, which is stored nowhere."""
+        """Make a key for a new name, store its digest, and return the key itself."""
         if not NAME.fullmatch(name):
             raise KeyFileError(f"{name!r} is no name: use 1 to 64 letters, digits, '.', '_' or '-'")
         key = new_key()
@@ -158,7 +158,7 @@ class KeyFile:
 
     @contextmanager
     def _changing(self, *, create: bool = False) -> Iterator[list[str]]:
-        """The lines of the file, to be edited. They are written back whole, by one writer at a time."""
+        """The lines of the file, to be edited in place; one writer at a time writes them back."""
         path = self.path.resolve()
         try:
             with locked(path.parent):

@@ -200,9 +200,9 @@ def _read(stream: IO[bytes], length: int) -> bytes:
 def _queue_seconds(environ: dict[str, Any], proxies: TrustedProxies) -> float:
     """Seconds since a trusted proxy's timestamp, or else in the worker's own queue."""
     start = environ.get("HTTP_X_REQUEST_START")
-    if start is not None and (match := REQUEST_START.fullmatch(start)):
-        if proxies.is_sender(environ):
-            return max(time() - float(match[1]), 0.0)
+    match = REQUEST_START.fullmatch(start) if start is not None else None
+    if match and proxies.is_sender(environ):
+        return max(time() - float(match[1]), 0.0)
     seconds: float = getattr(_thread, "queue_seconds", 0.0)
     return seconds
 

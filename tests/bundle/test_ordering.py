@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from iris_api.bundle.ordering import unique_rows
+from iris_api.contract.rows import unique_rows
 
 
 @pytest.mark.parametrize("rows", [1, 2, 50])

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from iris_api.bundle import runtimes
-from iris_api.bundle.runtimes import OnnxRuntime, SklearnRuntime, load_predictor
+from iris_api.bundle.runtimes import OnnxRuntime, SklearnRuntime, load_runtime
 from iris_api.bundle.store import ArtefactFile, Bundle
 from iris_api.errors import BundleError
 from tests.conftest import pickle_only, reseal
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def onnx(trained: Path) -> OnnxRuntime:
     """The runtime that serves the shipped model."""
-    runtime = load_predictor(Bundle.load(trained))
+    runtime = load_runtime(Bundle.load(trained))
     assert isinstance(runtime, OnnxRuntime)
     return runtime
 
@@ -77,7 +77,7 @@ def test_both_runtimes_answer_alike_through_one_interface(
     model_dir: Path, onnx: OnnxRuntime, rows: int
 ) -> None:
     """The same bundle, opened from its pickle, gives the same probabilities row by row."""
-    sklearn = load_predictor(pickle_only(model_dir))
+    sklearn = load_runtime(pickle_only(model_dir))
     assert isinstance(sklearn, SklearnRuntime)
     given = np.random.default_rng(rows).uniform(0, 10, (rows, 4))
     np.testing.assert_allclose(
@@ -101,7 +101,7 @@ def test_other_tabular_estimators_are_served_as_they_are(
     """Whichever runtime takes an estimator, its labels on training rows are scikit-learn's."""
     rows, labels = WINE
     fitted = estimator.fit(rows, labels)
-    runtime = load_predictor(save(fitted, rows, labels))
+    runtime = load_runtime(save(fitted, rows, labels))
     given = runtime.probabilities(rows)
     assert np.abs(given - fitted.predict_proba(rows)).max() <= 1e-5
     np.testing.assert_array_equal(given.argmax(axis=1), fitted.predict(rows))
@@ -121,7 +121,7 @@ def test_an_artefact_that_answers_otherwise_is_refused(model_dir: Path) -> None:
     golden = manifest.golden.model_copy(update={"probabilities": tuple(swapped)})
     broken = reseal(model_dir, golden=golden)
     with pytest.raises(BundleError, match="does not give the golden rows' probabilities"):
-        load_predictor(broken)
+        load_runtime(broken)
 
 
 def test_a_joblib_artefact_of_another_scikit_learn_is_never_opened(
@@ -132,7 +132,7 @@ def test_a_joblib_artefact_of_another_scikit_learn_is_never_opened(
     skewed = pickle_only(model_dir, versions=versions)
     monkeypatch.setattr(joblib, "load", lambda _: pytest.fail("the pickle was opened"))
     with pytest.raises(BundleError, match=r"trained with scikit-learn 1\.2\.3 .* train it again"):
-        load_predictor(skewed)
+        load_runtime(skewed)
 
 
 def test_a_joblib_artefact_without_scikit_learn_says_what_to_install(
@@ -146,7 +146,7 @@ def test_a_joblib_artefact_without_scikit_learn_says_what_to_install(
     pickled = pickle_only(model_dir)
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(BundleError, match="not installed: install it"):
-        load_predictor(pickled)
+        load_runtime(pickled)
 
 
 class Exploding:
@@ -161,7 +161,7 @@ def test_bytes_that_are_no_model_are_refused(model_dir: Path, runtime: Any) -> N
     """Right digests over the wrong content: one sentence, no traceback of a runtime."""
     broken = reseal(model_dir, [ArtefactFile("x", runtime, b"no model")])
     with pytest.raises(BundleError, match="train it again") as refusal:
-        load_predictor(broken)
+        load_runtime(broken)
     assert "\n" not in str(refusal.value)
 
 
@@ -171,7 +171,7 @@ def test_a_pickle_of_something_else_is_refused(model_dir: Path, tmp_path: Path) 
     content = (tmp_path / "other").read_bytes()
     saved = reseal(model_dir, [ArtefactFile("other.joblib", "scikit-learn", content)])
     with pytest.raises(BundleError, match="can't be unpickled"):
-        load_predictor(saved)
+        load_runtime(saved)
 
 
 def test_a_warning_while_unpickling_is_a_refusal(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_model_of_another_width_is_refused(model_dir: Path) -> None:
     joblib.dump(narrow, path)
     saved = reseal(model_dir, [ArtefactFile("narrow.joblib", "scikit-learn", path.read_bytes())])
     with pytest.raises(BundleError, match="can't predict"):
-        load_predictor(saved)
+        load_runtime(saved)
 
 
 @pytest.mark.system
@@ -201,8 +201,8 @@ import json, os
 from pathlib import Path
 import numpy as np
 from iris_api.bundle.store import Bundle
-from iris_api.bundle.runtimes import load_predictor
-runtime = load_predictor(Bundle.load(Path({str(trained)!r})))
+from iris_api.bundle.runtimes import load_runtime
+runtime = load_runtime(Bundle.load(Path({str(trained)!r})))
 rows = np.random.default_rng(0).uniform(0, 10, (500, 4))
 before = runtime.probabilities(rows)
 threads = len(os.listdir("/proc/self/task"))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import train
-from iris_api.bundle.manifest import Contract, FeatureSpec
+from iris_api.contract.columns import FeatureSpec
+from iris_api.contract.contract import Contract
 from iris_api.contract.rows import RequestSchema
 from iris_api.errors import ContractError, InvalidJSONError, TooManyRowsError
 from tests.conftest import FLOWER

@@ -6,7 +6,8 @@ import numpy as np
 import orjson
 import pytest
 
-from iris_api.contract.tasks import ROWS_AT_ONCE, Outcome, batch, single
+from iris_api.contract.tasks import ROWS_AT_ONCE, Outcome
+from iris_api.dialects.native import batch, single
 
 RNG = np.random.default_rng(3)
 

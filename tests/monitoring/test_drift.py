@@ -9,8 +9,9 @@ from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from iris_api.bundle.manifest import Histogram, Manifest, Reference
+from iris_api.bundle.manifest import Manifest
 from iris_api.bundle.store import Bundle
+from iris_api.contract.reference import Histogram, Reference
 from iris_api.monitoring.drift import (
     LEAST_ROWS,
     Counts,
@@ -21,7 +22,7 @@ from iris_api.monitoring.drift import (
     report,
     threshold,
 )
-from iris_api.training.export import reference
+from iris_api.training.reference import reference
 
 REFERENCE = (30, 30, 30, 30, 30)
 

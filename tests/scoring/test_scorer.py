@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
     from numpy.typing import NDArray
 
-    from iris_api.bundle.runtimes import Predictor
+    from iris_api.bundle.runtimes import Runtime
     from iris_api.bundle.store import Bundle
 
 NAMES = list(FLOWER)
@@ -72,7 +72,7 @@ def test_the_answers_are_those_of_the_api(model: Model, client: FlaskClient, quo
 class Recording:
     """A runtime that keeps the rows it was given."""
 
-    def __init__(self, runtime: Predictor) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self.runtime, self.dtype = runtime.runtime, runtime.dtype
         self.given: list[list[float]] = []
         self._predictor = runtime

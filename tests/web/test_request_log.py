@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from gunicorn.config import Config
+from iris_api.web.request_log import GunicornLogger
 
 from iris_api import create_app
 from iris_api.settings import Settings
 from iris_api.web import request_log
-from iris_api.web.request_log import GunicornLogger, RequestLogRecord
+from iris_api.web.recording import RequestLogRecord
 from tests.conftest import FLOWER, Key
 
 if TYPE_CHECKING:
