@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iris_api.cli import keys, model, score
+from iris_api import cli
 from iris_api.settings import Settings, run_by_flask_command
 from iris_api.web import (
     auth,
@@ -47,9 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.init_app(app)
     shed.init_app(app)
     auth.init_app(app)
-    keys.init_app(app)
-    model.init_app(app)
-    score.init_app(app)
+    cli.init_app(app)
 
     # A command such as `keys add` must work before there is a key file or a model.
     if not run_by_flask_command():
