@@ -64,7 +64,7 @@ def _as_skl2onnx_has_it() -> bytes:
     bundle = Bundle.load(ROOT / "model")
     pickled = next(one for one in bundle.manifest.artefacts if one.runtime == "scikit-learn")
     fitted = joblib.load(io.BytesIO(bundle.read(pickled)))
-    made = converted(fitted, len(FEATURES), bundle.manifest.name)
+    made = to_onnx(fitted, len(FEATURES), bundle.manifest.name)
     content: bytes = made.SerializeToString()
     return content
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iris_api.cli import keys, model, score
+from iris_api import cli
 from iris_api.settings import Settings, run_by_flask_command
 from iris_api.web import auth, docs, pages, problems, recording, request, routes
 from iris_api.web.flask_app import StatelessFlask
@@ -37,9 +37,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     auth.init_app(app)
     problems.init_app(app)
 
-    keys.init_app(app)
-    model.init_app(app)
-    score.init_app(app)
+    cli.init_app(app)
 
     # A command such as `keys add` has to work before there is a key file or a model.
     if not run_by_flask_command():

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, mode
 from typing_extensions import TypedDict
 
 from iris_api.contract.base import Count, Name, Probability, StoredModel
-from iris_api.contract.columns import FeatureSpec
+from iris_api.contract.columns import FeatureSpec  # noqa: TC001  # Pydantic evaluates it.
 from iris_api.contract.contract import Contract
 from iris_api.contract.reference import Reference, Sample
 

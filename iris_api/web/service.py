@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from iris_api.bundle.model import Model
+from iris_api.monitoring.counter_directory import installed
 from iris_api.monitoring.metrics import Metrics
 from iris_api.monitoring.prediction_counts import PredictionCounter
-from iris_api.monitoring.storage import installed
 
 from .keys import KeyRing
 

@@ -48,6 +48,36 @@ def assert_agreement(
     return expected
 
 
+@pytest.mark.parametrize(
+    ("features", "is_sorted"), [(runtimes.MAX_SORTED_FEATURES, True), (13, False)]
+)
+def test_only_narrow_rows_are_sorted(
+    save: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, features: int, *, is_sorted: bool
+) -> None:
+    """Wide rows reach ONNX Runtime in their order: sorting them costs more than it saves."""
+    rows = np.random.default_rng(6).uniform(0, 10, (runtimes.MIN_SORTED_ROWS, features))
+    labels = (rows[:, 0] > 5).astype(int)
+    onnx = load_runtime(save(RandomForestClassifier(3).fit(rows, labels), rows, labels))
+    predicted: list[Any] = []
+
+    def record(rows: NDArray[Any]) -> NDArray[np.float32]:
+        predicted.append(rows)
+        return np.zeros((len(rows), 2), np.float32)
+
+    monkeypatch.setattr(onnx, "_run", record)
+    onnx.probabilities(rows)
+    assert (predicted[0].tolist() != rows.tolist()) is is_sorted
+    assert sorted(predicted[0].tolist()) == sorted(rows.tolist())
+
+
+def test_many_rows_are_answered_in_their_order(onnx: OnnxRuntime) -> None:
+    """Similar rows are predicted together, and each gets the answer that it gets alone."""
+    rows = np.random.default_rng(5).uniform(0, 10, (runtimes.MIN_SORTED_ROWS + 1, 4))
+    rows[::9] = rows[0]
+    alone = [onnx.probabilities(row[None])[0] for row in rows]
+    np.testing.assert_array_equal(onnx.probabilities(rows), alone)
+
+
 def test_onnx_agrees_with_scikit_learn_on_random_rows_and_exact_ties(
     onnx: OnnxRuntime, forest: RandomForestClassifier
 ) -> None:

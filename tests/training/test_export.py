@@ -18,8 +18,8 @@ from iris_api.contract.columns import FeatureSpec
 from iris_api.contract.contract import Contract
 from iris_api.errors import ExportError
 from iris_api.training.convert import drop_zero_weights
-from iris_api.training.export import SAMPLE_ROWS, export, random_rows
-from iris_api.training.reference import reference, sample
+from iris_api.training.export import export, random_rows
+from iris_api.training.reference import SAMPLE_ROWS, reference, sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from iris_api.bundle.model import MANY
+from iris_api.bundle.runtimes import MIN_SORTED_ROWS
 from tests.conftest import FLOWER, Key
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_a_request_stays_within_its_budget(
 
 def test_a_row_of_a_batch_stays_within_its_budget(app: Flask, key: Key) -> None:
     """No object, no call and no validation per row: what grows with the rows is done in C."""
-    some, more = (calls(app, key, [FLOWER] * rows) for rows in (MANY, MANY + 1000))
+    some, more = (calls(app, key, [FLOWER] * rows) for rows in (MIN_SORTED_ROWS, MIN_SORTED_ROWS + 1000))
     assert more - some <= THOUSAND_ROWS_MORE
 
 
