@@ -51,8 +51,10 @@ def init_app(app: Flask) -> None:
             raise OverloadedError
         if "HTTP_X_API_KEY" in environ:
             require_header()
-        else:
+        elif environ.get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ":
             require_bearer()
+        else:  # Werkzeug decodes other schemes, and fails where it can't.
+            raise NotAuthenticatedError
 
 
 def public(view: View) -> View:

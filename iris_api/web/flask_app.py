@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request_finished, request_started
-from flask.json.provider import DefaultJSONProvider
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
@@ -57,17 +56,10 @@ class FixedPathAdapter(MapAdapter):
         return match
 
 
-class UnsortedJSON(DefaultJSONProvider):
-    """Writes the keys of an object in their own order."""
-
-    sort_keys = False
-
-
 class StatelessFlask(Flask):
     """A Flask application of plain functions on paths that do not depend on the host."""
 
     session_interface = NoSessions()
-    json_provider_class = UnsortedJSON
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

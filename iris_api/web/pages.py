@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,12 @@ def home(service: Service) -> Response:
     """The page to try the model. Without a key it shows only what the index shows."""
     manifest = service.model.manifest
     page = render_template(
-        "home.html", manifest=manifest, allowed=allowed, most_rows=service.settings.max_rows
+        "home.html",
+        manifest=manifest,
+        allowed=allowed,
+        # The example is between single quotes of a shell command.
+        example=json.dumps(manifest.contract.example).replace("'", r"\u0027"),
+        most_rows=service.settings.max_rows,
     )
     return Response(page, headers={"Cache-Control": "no-cache", **HEADERS})
 

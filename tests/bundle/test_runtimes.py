@@ -70,6 +70,20 @@ def test_only_narrow_rows_are_sorted(
     assert sorted(predicted[0].tolist()) == sorted(rows.tolist())
 
 
+def test_equal_rows_are_predicted_once(onnx: OnnxRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that differ in the last bit of a float32 are not equal."""
+    near = [np.nextafter(np.float32(4.9), np.float32(step)) for step in (0, 9)]
+    distinct = np.array([(5.0, 3.5, x, 1.5) for x in (4.9, 1.4, *near)], np.float32)
+    rows = distinct[np.random.default_rng(1).integers(0, len(distinct), 2000)]
+    alone = onnx.probabilities(distinct)
+    expected = [alone[np.flatnonzero((distinct == row).all(axis=1))[0]] for row in rows]
+    predicted: list[Any] = []
+    run = onnx._run
+    monkeypatch.setattr(onnx, "_run", lambda rows: (predicted.append(rows), run(rows))[1])
+    np.testing.assert_array_equal(onnx.probabilities(rows), expected)
+    assert sorted(predicted[0].tolist()) == sorted(distinct.tolist())
+
+
 def test_many_rows_are_answered_in_their_order(onnx: OnnxRuntime) -> None:
     """Similar rows are predicted together, and each gets the answer that it gets alone."""
     rows = np.random.default_rng(5).uniform(0, 10, (runtimes.MIN_SORTED_ROWS + 1, 4))

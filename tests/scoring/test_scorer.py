@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flask.testing import FlaskClient
-    from numpy.typing import NDArray
 
-    from iris_api.bundle.runtimes import Runtime
     from iris_api.bundle.store import Bundle
 
 NAMES = list(FLOWER)
@@ -73,36 +70,6 @@ def test_the_answers_equal_those_of_the_api(model: Model, client: FlaskClient, q
     assert lines_with_answers == expected
     classes = [f"probability_{name}" for name in answers[0]["probabilities"]]
     assert header == [*names, "prediction", "confidence", *classes]
-
-
-class RecordingRuntime:
-    """A runtime that records the rows it predicts."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.name, self.dtype = runtime.name, runtime.dtype
-        self.rows: list[list[float]] = []
-        self._predictor = runtime
-
-    def probabilities(self, rows: NDArray[Any]) -> NDArray[np.floating[Any]]:
-        self.rows += rows.tolist()
-        return self._predictor.probabilities(rows)
-
-
-def test_equal_rows_are_predicted_once(model: Model) -> None:
-    """Rows that differ in the last bit of a float32 are not equal."""
-    near = [
-        float(np.nextafter(np.float32(4.9), np.float32(step), dtype=np.float32)) for step in (0, 9)
-    ]
-    rows = [(5.0, 3.5, x, 1.5) for x in (4.9, 1.4, *near)] * 500
-    np.random.default_rng(1).shuffle(rows)
-    runtime = RecordingRuntime(model.runtime)
-    lines = [",".join(map(repr, row)) for row in rows]
-    content = "\n".join([",".join(NAMES), *lines]).encode()
-    output, _ = score(replace(model, runtime=runtime), content)
-    assert sorted(runtime.rows) == sorted(np.unique(np.array(rows, np.float32), axis=0).tolist())
-    assert len(runtime.rows) == 4
-    single = {line: score(model, f"{','.join(NAMES)}\n{line}".encode())[0] for line in set(lines)}
-    assert output.splitlines()[1:] == [single[line].splitlines()[1] for line in lines]
 
 
 def test_other_columns_are_copied_unchanged(model: Model) -> None:

@@ -8,10 +8,10 @@ import pytest
 from iris_api import create_app
 from iris_api.settings import Settings
 from iris_api.web import recording
-from iris_api.web.recording import RequestLogRecord
 from tests.conftest import FLOWER, Key
 
 if TYPE_CHECKING:
+    from iris_api.web.recording import RequestLogRecord
     from pathlib import Path
 
     from flask.testing import FlaskClient
