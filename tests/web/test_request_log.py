@@ -11,10 +11,11 @@ from iris_api.web import recording
 from tests.conftest import FLOWER, Key
 
 if TYPE_CHECKING:
-    from iris_api.web.recording import RequestLogRecord
     from pathlib import Path
 
     from flask.testing import FlaskClient
+
+    from iris_api.web.recording import RequestLogRecord
 
 
 @pytest.mark.parametrize("given", ["abc-123", "a" * 128, "trace/1:2+3=4@host_5.6"])
