@@ -1,11 +1,11 @@
-// Requests: problems as errors, and patience where a problem will pass.
+// Sends requests. A refusal becomes a `Problem`, and a temporary one is retried.
 
-import { accepted, given, key, refuse } from "./key.js";
+import { accept, askForKey, key, refuse } from "./key.js";
 
-const LONGEST_PAUSE = 60;
-const PASSING = new Set([0, 408, 429, 502, 503, 504]);
+const MAX_PAUSE = 60; // Seconds.
+const TEMPORARY = new Set([0, 408, 429, 502, 503, 504]);
 
-/** A problem document, or what there is instead of one. Status 0 is no answer at all. */
+/** A problem document, or its substitute. Status 0: there was no answer. */
 export class Problem extends Error {
   constructor(status, document, wait = 0) {
     super(document.detail ?? "");
@@ -17,20 +17,20 @@ export class Problem extends Error {
   }
 
   toString() {
-    const quote = this.requestId ? ` Request id: ${this.requestId}` : "";
-    return `${this.title}: ${this.message}${quote}`;
+    const id = this.requestId ? ` Request id: ${this.requestId}` : "";
+    return `${this.title}: ${this.message}${id}`;
   }
 }
 
-/** Ask once. */
-export async function once(path, { body, signal, seconds = 60, used = key() } = {}) {
-  const patience = AbortSignal.timeout(seconds * 1000);
+/** Send one request, a POST if it has a body. */
+export async function sendOnce(path, { body, signal, seconds = 60, used = key() } = {}) {
+  const timeout = AbortSignal.timeout(seconds * 1000);
   const request = {
     method: body ? "POST" : "GET",
     body: JSON.stringify(body),
-    // A header takes no other characters, and no key has any.
+    // `fetch` refuses other characters.
     headers: { Accept: "application/json", "X-API-Key": (used ?? "").replace(/[^\x20-\x7e]/g, "?"), "Content-Type": "application/json" },
-    signal: signal ? AbortSignal.any([signal, patience]) : patience,
+    signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
   };
   let response, content;
   try {
@@ -44,26 +44,26 @@ export async function once(path, { body, signal, seconds = 60, used = key() } = 
   throw new Problem(response.status, content ?? { detail: "This is not an answer of the service." }, Number(response.headers.get("Retry-After")));
 }
 
-/** Ask until there is an answer: a key is asked for, and what will pass is waited for.
- * What is sent is what `body` gives then, also after a wait. */
-export async function ask(path, { body, signal, seconds, says }) {
-  for (let tries = 0; ; tries += 1) {
-    if (!key()) await given(signal);
+/** Send a request until it succeeds: ask for a key, and wait while a problem is temporary.
+ * Each attempt sends what `body` returns then. `report` shows a message. */
+export async function send(path, { body, signal, seconds, report }) {
+  for (let attempt = 0; ; attempt += 1) {
+    if (!key()) await askForKey(signal);
     const used = key();
     try {
-      const answer = await once(path, { body: body?.(), signal, seconds, used });
-      accepted();
-      says("");
+      const answer = await sendOnce(path, { body: body?.(), signal, seconds, used });
+      accept();
+      report("");
       return answer;
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       if (problem.status === 401) {
         refuse(used);
-        says("");
-      } else if (PASSING.has(problem.status)) {
-        const seconds = Math.min(problem.wait || 2 ** Math.min(tries, 2), LONGEST_PAUSE);
-        says(`${problem} This page tries again ${problem.wait ? `in ${seconds} s` : "by itself"}.`);
-        await pause(seconds, signal);
+        report("");
+      } else if (TEMPORARY.has(problem.status)) {
+        const delay = Math.min(problem.wait || 2 ** Math.min(attempt, 2), MAX_PAUSE);
+        report(`${problem} This page tries again ${problem.wait ? `in ${delay} s` : "by itself"}.`);
+        await pause(delay, signal);
       } else throw problem;
     }
   }

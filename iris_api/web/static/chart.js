@@ -1,38 +1,38 @@
-// Marks of the classes, and the scatter: training rows, and the reader's own.
+// Marks of the classes, and the scatter plot of training rows and the reader's row.
 
-import { element, part, shape } from "./dom.js";
+import { byId, element, shape } from "./dom.js";
 
-// A class is told by colour and by shape: six colours and five shapes, so thirty classes.
+// Five shapes and six colours: thirty classes.
 const SHAPES = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "M0-5L4.6 3.4H-4.6Z", "M-3.7-3.7H3.7V3.7H-3.7Z", "M0-5.2L4.6 0 0 5.2-4.6 0Z", "M0 5L4.6-3.4H-4.6Z"];
 const INSET = { left: 44, right: 12, top: 12, bottom: 36 };
 
 /** The mark of a class, by its index. */
 export const mark = (index, more = {}) => shape("path", { d: SHAPES[index % SHAPES.length], class: `c${index % 6}`, ...more });
 
-/** The two features by which the classes are best told apart: least variance within them. */
-export function telling({ rows, classes }, features) {
+/** The two features that separate the classes best, by the variance within classes. */
+function bestPair({ rows, classes }, features) {
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const spread = (some, i) => mean(some.map((row) => (row[i] - mean(some.map((one) => one[i]))) ** 2));
+  const variance = (group, i) => mean(group.map((row) => (row[i] - mean(group.map((other) => other[i]))) ** 2));
   const groups = [...Map.groupBy(rows, (_, n) => classes[n]).values()];
   const within = features.map((_, i) => {
-    const inside = groups.reduce((sum, group) => sum + group.length * spread(group, i), 0);
-    return inside / spread(rows, i) || rows.length;
+    const inside = groups.reduce((sum, group) => sum + group.length * variance(group, i), 0);
+    return inside / variance(rows, i) || rows.length;
   });
   const best = within.map((_, i) => i).sort((a, b) => within[a] - within[b]);
   return best.slice(0, 2).sort((a, b) => a - b);
 }
 
-/** Draw the scatter. `picked` is called with two indices and two values when it is pointed at. */
-export function scatter(card, domains, picked) {
-  const svg = part("scatter");
-  const axes = [part("across"), part("up")];
+/** Draw the scatter plot. A click or drag calls `onPick` with two feature indices and two values. */
+export function scatterPlot(card, domains, onPick) {
+  const svg = byId("scatter");
+  const axes = [byId("across"), byId("up")];
   const own = shape("g", { class: "own" }, shape("path"), shape("circle", { r: 7 }));
   let scales = [];
   let values = [];
 
-  for (const [side, chosen] of telling(card.sample, card.features).entries()) {
+  for (const [side, index] of bestPair(card.sample, card.features).entries()) {
     axes[side].append(...card.features.map(({ name }, i) => element("option", { value: i }, name)));
-    axes[side].value = chosen;
+    axes[side].value = index;
     axes[side].addEventListener("change", draw);
   }
 
@@ -61,19 +61,19 @@ export function scatter(card, domains, picked) {
     show(values);
   }
 
-  function show(now) {
-    values = now;
-    const at = axes.map((axis, side) => (scales[side] && now.length ? scales[side].inside(now[axis.value] ?? 0) : 0));
-    own.firstChild.setAttribute("d", `M${INSET.left} ${at[1]}H${at[0]}V${svg.clientHeight - INSET.bottom}`);
-    own.lastChild.setAttribute("cx", at[0]);
-    own.lastChild.setAttribute("cy", at[1]);
+  function show(row) {
+    values = row;
+    const [x, y] = axes.map((axis, side) => (scales[side] && row.length ? scales[side].inside(row[axis.value] ?? 0) : 0));
+    own.firstChild.setAttribute("d", `M${INSET.left} ${y}H${x}V${svg.clientHeight - INSET.bottom}`);
+    own.lastChild.setAttribute("cx", x);
+    own.lastChild.setAttribute("cy", y);
   }
 
-  svg.addEventListener("pointermove", (event) => event.buttons && point(event));
-  svg.addEventListener("pointerdown", point);
-  function point(event) {
+  svg.addEventListener("pointermove", (event) => event.buttons && pick(event));
+  svg.addEventListener("pointerdown", pick);
+  function pick(event) {
     const box = svg.getBoundingClientRect();
-    picked(axes.map((axis) => Number(axis.value)), [scales[0].from(event.clientX - box.left), scales[1].from(event.clientY - box.top)]);
+    onPick(axes.map((axis) => Number(axis.value)), [scales[0].from(event.clientX - box.left), scales[1].from(event.clientY - box.top)]);
   }
 
   new ResizeObserver(draw).observe(svg);
@@ -83,10 +83,10 @@ export function scatter(card, domains, picked) {
 function scale({ low, high }, start, end) {
   const to = (value) => start + ((value - low) / (high - low || 1)) * (end - start);
   const clamp = (value) => Math.min(Math.max(value, low), high);
-  return { to, inside: (value) => to(clamp(value)), from: (place) => clamp(low + ((place - start) / (end - start)) * (high - low)) };
+  return { to, inside: (value) => to(clamp(value)), from: (pixel) => clamp(low + ((pixel - start) / (end - start)) * (high - low)) };
 }
 
-/** Round values in a range, about as many as asked for, all with as many decimals. */
+/** About `count` round values in a range, with equally many decimals. */
 function ticks({ low, high }, count) {
   const rough = (high - low) / Math.max(count, 1);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -94,6 +94,6 @@ function ticks({ low, high }, count) {
   const first = Math.ceil(low / step);
   const last = Math.floor(high / step + 1e-9);
   const digits = Math.min(Math.max(0, -Math.floor(Math.log10(step))), 9);
-  const written = (value) => (Math.abs(value) < 1e6 ? value.toFixed(digits) : value.toPrecision(3));
-  return Array.from({ length: last - first + 1 }, (_, i) => written((first + i) * step));
+  const text = (value) => (Math.abs(value) < 1e6 ? value.toFixed(digits) : value.toPrecision(3));
+  return Array.from({ length: last - first + 1 }, (_, i) => text((first + i) * step));
 }

@@ -1,25 +1,25 @@
-// CSV by RFC 4180, and its common relatives: other separators, other line ends, a byte order mark.
+// Reads and writes CSV (RFC 4180), also with other separators, line ends and a byte order mark.
 
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const COMMA_NUMBER = /^[+-]?\d*,\d+$/;
 const COMMA_CELL = /(^|;) *"?[+-]?\d*,\d+"? *(;|\r|$)/m;
 
-/** Text of a file: UTF-16 by its mark, else UTF-8, else what Western spreadsheets write. But for plain
- * UTF-8 it has a mark in front, by which they read it when it comes back. */
+/** Text of a file: UTF-16 by its byte order mark, else UTF-8, else Windows-1252. Unless it is plain
+ * UTF-8, it begins with a mark: spreadsheets need that in the download. */
 export function decoded(bytes) {
   const [first, second] = new Uint8Array(bytes);
-  const as = (encoding) => new TextDecoder(encoding, { fatal: encoding === "utf-8", ignoreBOM: true }).decode(bytes);
-  if (first === 0xff && second === 0xfe) return as("utf-16le");
-  if (first === 0xfe && second === 0xff) return as("utf-16be");
+  const decode = (encoding) => new TextDecoder(encoding, { fatal: encoding === "utf-8", ignoreBOM: true }).decode(bytes);
+  if (first === 0xff && second === 0xfe) return decode("utf-16le");
+  if (first === 0xfe && second === 0xff) return decode("utf-16be");
   try {
-    return as("utf-8");
+    return decode("utf-8");
   } catch {
-    return `\ufeff${as("windows-1252")}`;
+    return `\ufeff${decode("windows-1252")}`;
   }
 }
 
-/** Records with the line that each starts on, and where it ends. Blank lines are left out.
- * A line whose quotes make no sense is told as wrong, and costs none of the lines after it. */
+/** Records with their first line and the position of their end. Blank lines are skipped. A line with
+ * broken quotes is a record with a reason in `wrong`; the lines after it are read. */
 export function* records(text, separator) {
   const stop = new RegExp(`[${separator}\r\n]|$`, "g");
   let at = text.charCodeAt(0) === 0xfeff ? 1 : 0;
@@ -43,18 +43,18 @@ export function* records(text, separator) {
         at = close + 1;
       }
       stop.lastIndex = at;
-      const found = stop.exec(text);
-      record.cells.push(cell + text.slice(at, found.index));
-      [mark] = found;
-      at = found.index + mark.length;
+      const match = stop.exec(text);
+      record.cells.push(cell + text.slice(at, match.index));
+      [mark] = match;
+      at = match.index + mark.length;
     }
     if (wrong) {
       const ending = /\r\n?|\n|$/g;
       ending.lastIndex = start;
-      const found = ending.exec(text);
-      at = found.index + Math.max(found[0].length, 1);
+      const match = ending.exec(text);
+      at = match.index + Math.max(match[0].length, 1);
       line = record.line + 1;
-      yield { line: record.line, cells: [text.slice(start, found.index)], end: Math.min(at, text.length), wrong };
+      yield { line: record.line, cells: [text.slice(start, match.index)], end: Math.min(at, text.length), wrong };
       continue;
     }
     if (mark === "\r" && text[at] === "\n") at += 1;
@@ -64,8 +64,8 @@ export function* records(text, separator) {
   }
 }
 
-/** Find separator and columns by the header: the separator is the one that names most features.
- * Decimals have commas if those of any cell have: no file should come back with both. */
+/** Parse the header. The separator is the one with which it names most features.
+ * If any cell has a decimal comma, all numbers of the download have one. */
 export function opened(text, features) {
   if (!text.trim()) throw new Error("Paste rows, or choose a file.");
   const tries = [",", ";", "\t"].map((separator) => {
@@ -73,8 +73,8 @@ export function opened(text, features) {
     const header = rows.next().value?.cells.map((cell) => cell.trim()) ?? [];
     return { separator, rows, header, columns: features.map((name) => header.indexOf(name)) };
   });
-  const known = ({ columns }) => columns.filter((column) => column >= 0).length;
-  const table = tries.reduce((best, other) => (known(other) > known(best) ? other : best));
+  const matched = ({ columns }) => columns.filter((column) => column >= 0).length;
+  const table = tries.reduce((best, other) => (matched(other) > matched(best) ? other : best));
   const missing = features.filter((_, i) => table.columns[i] < 0);
   if (missing.length) throw new Error(`The first line has to name the columns. Not there: ${missing.join(", ")}`);
   const twice = features.filter((name) => table.header.indexOf(name) !== table.header.lastIndexOf(name));
@@ -83,16 +83,16 @@ export function opened(text, features) {
   return table;
 }
 
-/** What a cell says: a number, nothing, or text that the service will refuse. */
+/** Value of a cell: a number, null if it is empty, or text, which the service refuses. */
 export function value(cell, separator) {
   const text = cell.trim();
   if (NUMBER.test(text)) return Number(text);
-  // Where commas are decimal, semicolons separate.
+  // Semicolons separate cells with decimal commas.
   if (separator === ";" && COMMA_NUMBER.test(text)) return Number(text.replace(",", "."));
   return text || null;
 }
 
-/** Cells as a line. */
+/** Cells as a line of text. */
 export function written(cells, separator) {
   const special = new RegExp(`["\r\n${separator}]`);
   const quoted = (cell) => (special.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);

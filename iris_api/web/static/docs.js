@@ -1,44 +1,44 @@
-// Swagger UI on this service's own document. The key stays in this page.
+// Swagger UI for the document of this service. A key that is entered stays in this page.
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-follow();
-dark.addEventListener("change", follow);
+const applyTheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+applyTheme();
+dark.addEventListener("change", applyTheme);
 
 const page = document.getElementById("docs");
-const NAMES = {
+const LABELS = {
   "textarea.body-param__text": "Request body",
   ".examples-select-element": "Example",
   ".close-modal": "Close",
   ".json-schema-2020-12-accordion:not(:has(.json-schema-2020-12__title))": "Schema",
 };
 
-// What Swagger UI leaves without a name, out of reach of the keyboard, or one in the other.
-function mend() {
-  for (const [selector, name] of Object.entries(NAMES))
-    for (const found of page.querySelectorAll(`${selector}:not([aria-label])`)) found.ariaLabel = name;
+// Repair what Swagger UI leaves without a label, out of reach of the keyboard, or as a link in a button.
+function repairAccessibility() {
+  for (const [selector, label] of Object.entries(LABELS))
+    for (const control of page.querySelectorAll(`${selector}:not([aria-label])`)) control.ariaLabel = label;
   for (const heading of page.querySelectorAll(":is(h3, h4, h5):not([aria-level])"))
     heading.ariaLevel = heading.tagName[1] - 1;
   for (const block of page.querySelectorAll(".opblock pre:not([tabindex])")) block.tabIndex = 0;
   for (const link of page.querySelectorAll("button a[href]")) link.removeAttribute("href");
 }
 
-// Every operation can be refused in front of it, and in the same ways: these are told together.
-function gather(contract) {
+// Replace the responses that every operation shares by one list, which is closed at first.
+function groupSharedResponses(contract) {
   for (const inner of page.querySelectorAll(".responses-inner:not(:has(.anywhere))")) {
     const block = inner.closest(".opblock");
     const { path } = block.querySelector(".opblock-summary-path").dataset;
     const method = block.querySelector(".opblock-summary-method").textContent.toLowerCase();
-    const told = contract.paths[path][method].responses;
-    const shared = Object.keys(told).filter((status) => told[status].$ref);
+    const { responses } = contract.paths[path][method];
+    const shared = Object.keys(responses).filter((status) => responses[status].$ref);
     for (const status of shared) {
       const row = inner.querySelector(`tr[data-code="${status}"]`);
       if (row) row.hidden = true;
     }
-    inner.append(anywhere(shared, contract.components.responses));
+    inner.append(sharedResponses(shared, contract.components.responses));
   }
 }
 
-function anywhere(statuses, responses) {
+function sharedResponses(statuses, responses) {
   const details = document.createElement("details");
   details.className = "anywhere";
   const summary = document.createElement("summary");
@@ -53,7 +53,7 @@ function anywhere(statuses, responses) {
   return details;
 }
 
-const shown = SwaggerUIBundle({
+const ui = SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#docs",
   deepLinking: true,
@@ -63,9 +63,9 @@ const shown = SwaggerUIBundle({
   syntaxHighlight: { activated: false },
   validatorUrl: null,
   onComplete() {
-    const contract = shown.getState().getIn(["spec", "json"]).toJS();
-    const look = () => { mend(); gather(contract); };
-    new MutationObserver(look).observe(page, { childList: true, subtree: true });
-    look();
+    const contract = ui.getState().getIn(["spec", "json"]).toJS();
+    const update = () => { repairAccessibility(); groupSharedResponses(contract); };
+    new MutationObserver(update).observe(page, { childList: true, subtree: true });
+    update();
   },
 });

@@ -1,35 +1,35 @@
-// The inputs: for each feature a number field, and a slider over the training histogram.
+// Inputs: for each feature a number field, and a slider over its training histogram.
 
-import { element, named, part, shape } from "./dom.js";
+import { byId, element, isolated, shape } from "./dom.js";
 
-const MARGIN = 0.08; // Of the training range, to either side.
-const STEPS = 20; // A slider has that many at least.
+const MARGIN = 0.08; // Share of the training range on either side.
+const STEPS = 20; // Fewest steps of a slider.
 
-/** Draw the inputs of a model. `changed` is called after each change by hand. */
-export function inputs(card, changed) {
-  // In the words of the page before there was a key.
-  const words = new Map([...part("about").querySelectorAll("li")].map(({ firstChild, lastChild }) => [firstChild.textContent, lastChild.textContent]));
-  const made = card.features.map((feature, i) => input(feature, words.get(feature.name), card.reference.features[i], card.sample?.rows.map((row) => row[i]), i));
-  for (const one of made) {
-    one.slider.addEventListener("input", () => changed(one.set(one.slider.valueAsNumber)));
-    one.field.addEventListener("input", () => changed(one.follow()));
+/** Create the inputs of a model. Each change calls `onChange`. */
+export function inputs(card, onChange) {
+  // The page without a key describes the bounds.
+  const bounds = new Map([...byId("about").querySelectorAll("li")].map(({ firstChild, lastChild }) => [firstChild.textContent, lastChild.textContent]));
+  const all = card.features.map((feature, i) => input(feature, bounds.get(feature.name), card.reference.features[i], card.sample?.rows.map((row) => row[i]), i));
+  for (const each of all) {
+    each.slider.addEventListener("input", () => onChange(each.set(each.slider.valueAsNumber)));
+    each.field.addEventListener("input", () => onChange(each.follow()));
   }
   return {
-    nodes: made.map((one) => one.node),
-    domains: made.map((one) => one.domain),
-    /** As JSON: what is no number is null. */
-    row: () => Object.fromEntries(made.map((one) => [one.name, one.value()])),
-    /** The same with an example where there is no number, and where that is. */
+    nodes: all.map((each) => each.node),
+    domains: all.map((each) => each.domain),
+    /** The row to send; null where a field has no number. */
+    row: () => Object.fromEntries(all.map((each) => [each.name, each.value()])),
+    /** The same with examples instead of null, and the features that have them. */
     complete: () => ({
-      row: Object.fromEntries(made.map((one) => [one.name, one.value() ?? one.example])),
-      empty: made.filter((one) => one.value() === null).map((one) => one.name),
+      row: Object.fromEntries(all.map((each) => [each.name, each.value() ?? each.example])),
+      empty: all.filter((each) => each.value() === null).map((each) => each.name),
     }),
-    values: () => made.map((one) => one.value()),
-    set: (i, value) => made[i].set(value),
+    values: () => all.map((each) => each.value()),
+    set: (i, value) => all[i].set(value),
     /** Characters of the longest number. */
-    digits: Math.max(...made.map((one) => one.digits)),
-    /** Tell errors beside their fields; gives them as they are told. */
-    tell: (errors) => made.map((one) => one.tell(errors.find((error) => error.field === one.name)?.message)).filter(Boolean),
+    width: Math.max(...all.map((each) => each.width)),
+    /** Show errors beside their fields; returns them. */
+    showErrors: (errors) => all.map((each) => each.showError(errors.find((error) => error.field === each.name)?.message)).filter(Boolean),
   };
 }
 
@@ -37,32 +37,32 @@ function input(feature, allowed, histogram, column, i) {
   const domain = range(feature, histogram, column);
   const digits = Math.max(0, -Math.floor(Math.log10(domain.step)));
   const id = `feature-${i}`;
-  const told = [feature.description, allowed && `allowed: ${allowed}`].filter(Boolean).join(" · ");
-  const hint = element("p", { class: "hint", id: `${id}-hint` }, told);
+  const description = [feature.description, allowed && `allowed: ${allowed}`].filter(Boolean).join(" · ");
+  const hint = element("p", { class: "hint", id: `${id}-hint` }, description);
   const field = element("input", { id, type: "number", step: "any", inputmode: "decimal", "aria-describedby": hint.id });
   const slider = element("input", { type: "range", min: domain.low, max: domain.high, step: domain.step, "aria-label": `${feature.name}, slider` });
-  const picture = drawing(histogram, domain);
-  const label = element("label", { for: id }, named(feature.name));
+  const chart = histogramChart(histogram, domain);
+  const label = element("label", { for: id }, isolated(feature.name));
   const unit = feature.unit ? [element("span", { class: "unit" }, feature.unit)] : [];
   const ends = [domain.low, domain.high].map((end) => element("span", {}, end));
-  const track = element("div", { class: "track" }, picture.node, slider, element("div", { class: "ends", "aria-hidden": "true" }, ...ends));
+  const track = element("div", { class: "track" }, chart.node, slider, element("div", { class: "ends", "aria-hidden": "true" }, ...ends));
   const node = element("div", { class: "feature" }, element("div", { class: "named" }, label, ...unit, field), track, hint);
   const one = {
     name: feature.name, example: feature.example, node, domain, field, slider,
-    digits: Math.max(...[feature.example, domain.low, domain.high].map((value) => String(value).length)),
+    width: Math.max(...[feature.example, domain.low, domain.high].map((value) => String(value).length)),
     value: () => (Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : null),
     follow() {
       if (one.value() === null) return;
       slider.value = one.value();
-      picture.mark(one.value());
+      chart.mark(one.value());
     },
     set(value) {
       field.value = Number(value.toFixed(digits));
       one.follow();
     },
-    tell(message) {
-      hint.style.minHeight = message ? hint.style.minHeight || `${hint.getBoundingClientRect().height}px` : ""; // Rows stay.
-      hint.textContent = message ?? told;
+    showError(message) {
+      hint.style.minHeight = message ? hint.style.minHeight || `${hint.getBoundingClientRect().height}px` : ""; // Nothing below moves.
+      hint.textContent = message ?? description;
       hint.classList.toggle("problem", Boolean(message));
       field.setAttribute("aria-invalid", Boolean(message));
       return message && `${feature.name}: ${message}`;
@@ -73,8 +73,8 @@ function input(feature, allowed, histogram, column, i) {
   return one;
 }
 
-/** What the slider spans: the training rows and a little more, inside the bounds, in round steps. */
-export function range(feature, { edges }, column) {
+/** Range of a slider: the training rows and a margin, within the bounds, in round steps. */
+function range(feature, { edges }, column) {
   const gap = edges.length > 1 ? (edges.at(-1) - edges[0]) / (edges.length - 1) : Math.abs(edges[0] ?? feature.example) || 1;
   let [from, to] = column ? [Math.min(...column), Math.max(...column)] : [edges[0] - gap, edges.at(-1) + gap];
   if (!(from < edges[0])) from = (edges[0] ?? feature.example) - gap;
@@ -90,19 +90,19 @@ export function range(feature, { edges }, column) {
   return { from, to, step, low: round(Math.floor(least / step)), high: round(Math.ceil(most / step)) };
 }
 
-/** Bars as high as rows are dense: the bins have about as many rows each, so widths differ. */
-function drawing({ edges, counts }, { from, to, low, high }) {
+/** A histogram. The height of a bar is rows per unit, because bins differ in width. */
+function histogramChart({ edges, counts }, { from, to, low, high }) {
   const place = (value) => (100 * (value - low)) / (high - low || 1);
   const ends = [from, ...edges, to];
   const width = counts.map((_, i) => Math.max(place(ends[i + 1]) - place(ends[i]), 0.1));
   const most = Math.max(...counts.map((count, i) => count / width[i])) || 1;
-  const told = counts.map((count, i) => `${count} ${i ? `from ${edges[i - 1]}` : ""} ${i < edges.length ? `below ${edges[i]}` : ""}`);
+  const description = counts.map((count, i) => `${count} ${i ? `from ${edges[i - 1]}` : ""} ${i < edges.length ? `below ${edges[i]}` : ""}`);
   const bars = counts.map((count, i) => {
     const height = (100 * count) / width[i] / most;
     return shape("rect", { x: place(ends[i]), width: width[i], y: 100 - height, height });
   });
   const line = shape("line", { y1: 0, y2: 100 });
-  const node = shape("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": `Training rows: ${told.join(", ")}` }, ...bars, line);
+  const node = shape("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": `Training rows: ${description.join(", ")}` }, ...bars, line);
   return {
     node,
     mark(value) {

@@ -1,124 +1,125 @@
-// The page to try the model: one key, one row by sliders, many by CSV, and the request as code.
+// The page to try the model: by sliders, by CSV, and as code.
 
-import { bars } from "./answer.js";
-import { ask } from "./api.js";
-import { scatter } from "./chart.js";
-import { element, part } from "./dom.js";
+import { classBars } from "./answer.js";
+import { send } from "./api.js";
+import { scatterPlot } from "./chart.js";
+import { byId, element } from "./dom.js";
 import { inputs } from "./features.js";
 import { forget, key } from "./key.js";
-import { rows } from "./rows.js";
+import { csvSection } from "./rows.js";
 import { snippets } from "./snippets.js";
-import { steady } from "./steady.js";
+import { throttled } from "./throttle.js";
 
-const SECONDS = 10; // For one row: an answer that is lost holds up the next one no longer.
+const TIMEOUT = 10; // Seconds that a lost answer delays the next request.
+const address = new URL("v1/predict", document.baseURI).href;
 
-function says(problem) {
-  part("message").textContent = String(problem);
-  part("message").hidden = !problem;
-  part("forget").hidden = !key();
+function report(problem) {
+  byId("message").textContent = String(problem);
+  byId("message").hidden = !problem;
+  byId("forget").hidden = !key();
 }
 
 function start(card) {
-  part("about").hidden = true;
-  part("tried").hidden = false;
-  part("model").textContent = described(card);
+  byId("about").hidden = true;
+  byId("tried").hidden = false;
+  byId("model").textContent = description(card);
 
-  const show = bars(card.classes ?? []);
-  const given = inputs(card, changed);
-  part("features").replaceChildren(...given.nodes);
-  part("features").classList.toggle("many", given.nodes.length > 6);
-  part("features").style.setProperty("--digits", given.digits);
-  const picture = card.sample && card.features.length > 1 ? scatter(card, given.domains, picked) : null;
-  part("picture").hidden = !picture;
-  const write = programs(given.complete);
-  rows(card, Number(document.body.dataset.mostRows), says);
+  const show = classBars(card.classes ?? []);
+  const fields = inputs(card, onChange);
+  const features = byId("features");
+  features.replaceChildren(...fields.nodes);
+  features.classList.toggle("many", fields.nodes.length > 6);
+  features.style.setProperty("--digits", fields.width);
+  const plot = card.sample && card.features.length > 1 ? scatterPlot(card, fields.domains, onPick) : null;
+  byId("picture").hidden = !plot;
+  const writeSnippet = codeTabs(fields.complete);
+  csvSection(card, Number(document.body.dataset.mostRows), report);
 
-  function picked(indices, values) {
-    indices.forEach((index, side) => given.set(index, values[side]));
-    changed();
+  function onPick(indices, values) {
+    indices.forEach((index, side) => fields.set(index, values[side]));
+    onChange();
   }
 
-  function changed() {
-    picture?.show(given.values());
-    write();
+  function onChange() {
+    plot?.show(fields.values());
+    writeSnippet();
     predict();
   }
 
-  const predict = steady(async () => {
+  const predict = throttled(async () => {
     try {
-      const answer = await ask("v1/predict", { body: given.row, seconds: SECONDS, says });
-      given.tell([]);
+      const answer = await send("v1/predict", { body: fields.row, seconds: TIMEOUT, report });
+      fields.showErrors([]);
       show(answer);
-      if (answer.model_version !== document.body.dataset.version) says("Another model answers by now: load this page anew to see it as it is.");
+      if (answer.model_version !== document.body.dataset.version) report("Another model answers by now: reload this page to see it.");
     } catch (problem) {
-      const told = given.tell(problem.errors ?? []);
-      show(null, told.join("; "));
-      says(told.length ? "" : problem);
+      const messages = fields.showErrors(problem.errors ?? []);
+      show(null, messages.join("; "));
+      report(messages.length ? "" : problem);
     }
   });
 
-  changed();
+  onChange();
 }
 
-function described({ evaluation, version }) {
-  const good = evaluation?.accuracy > 0 ? `, right for ${(100 * evaluation.accuracy).toFixed(1)} % of ${evaluation.rows} rows (${evaluation.method})` : "";
-  return `Model ${version}${good}`;
+function description({ evaluation, version }) {
+  const accuracy = evaluation?.accuracy > 0 ? `, right for ${(100 * evaluation.accuracy).toFixed(1)} % of ${evaluation.rows} rows (${evaluation.method})` : "";
+  return `Model ${version}${accuracy}`;
 }
 
-/** The tabs of the languages; gives what writes the chosen one anew. */
-function programs(complete) {
-  const url = new URL("v1/predict", document.baseURI).href;
+/** Create a tab for each language. Returns a function that rewrites the snippet. */
+function codeTabs(complete) {
   const tabs = Object.keys(snippets).map((name) => element("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "snippet" }, name));
-  let chosen = tabs[0];
+  let selected = tabs[0];
 
   function write() {
     const { row, empty } = complete();
-    part("snippet").textContent = snippets[chosen.textContent](url, row);
-    part("instead").textContent = empty.length ? `Without a number now, so the example's stands here: ${empty.join(", ")}.` : "";
+    byId("snippet").textContent = snippets[selected.textContent](address, row);
+    byId("instead").textContent = empty.length ? `No number is entered, so the example's stands here: ${empty.join(", ")}.` : "";
   }
 
-  function choose(tab) {
-    chosen = tab;
-    for (const one of tabs) {
-      one.setAttribute("aria-selected", one === tab);
-      one.tabIndex = one === tab ? 0 : -1;
+  function select(tab) {
+    selected = tab;
+    for (const each of tabs) {
+      each.setAttribute("aria-selected", each === tab);
+      each.tabIndex = each === tab ? 0 : -1;
     }
-    part("snippet").setAttribute("aria-labelledby", tab.id);
+    byId("snippet").setAttribute("aria-labelledby", tab.id);
     write();
   }
 
   tabs.forEach((tab, i) => {
-    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("click", () => select(tab));
     tab.addEventListener("keydown", ({ key: pressed }) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[pressed];
       if (!step) return;
       const next = tabs.at((i + step) % tabs.length);
-      choose(next);
+      select(next);
       next.focus();
     });
   });
-  part("languages").replaceChildren(...tabs);
-  part("copy").addEventListener("click", copy);
-  choose(chosen);
+  byId("languages").replaceChildren(...tabs);
+  byId("copy").addEventListener("click", copy);
+  select(selected);
   return write;
 }
 
-function copy() { // As by hand: a page that came over plain HTTP has no other way.
-  getSelection().selectAllChildren(part("snippet"));
+function copy() { // `navigator.clipboard` needs HTTPS.
+  getSelection().selectAllChildren(byId("snippet"));
   if (!document.execCommand("copy")) return;
-  part("copy").textContent = "Copied";
-  setTimeout(() => (part("copy").textContent = "Copy"), 1500);
+  byId("copy").textContent = "Copied";
+  setTimeout(() => (byId("copy").textContent = "Copy"), 1500);
 }
 
-part("forget").addEventListener("click", () => {
+byId("forget").addEventListener("click", () => {
   forget();
   location.reload();
 });
 
-part("address").textContent = new URL("v1/predict", document.baseURI).href; // As it is behind a proxy.
+byId("address").textContent = address;
 
 try {
-  start(await ask("v1/model", { says }));
+  start(await send("v1/model", { report }));
 } catch (problem) {
-  says(problem);
+  report(problem);
 }

@@ -1,26 +1,26 @@
-// The reader's key, kept for this tab only, and the form that asks for it.
+// The reader's API key, kept for this tab only, and the form that asks for it.
 
-import { part } from "./dom.js";
+import { byId } from "./dom.js";
 
-const NAME = "iris-api-key"; // In known.js too.
-const door = part("door");
-const field = part("key");
-const button = door.querySelector("button");
+const NAME = "iris-api-key"; // known.js has it too.
+const form = byId("door");
+const field = byId("key");
+const button = form.querySelector("button");
 
-let current = stored((storage) => storage.getItem(NAME));
+let current = withStorage((storage) => storage.getItem(NAME));
 let refused = false;
 
 export const key = () => current;
 
-/** Let go of a key, unless another has taken its place meanwhile. */
+/** Forget a key, unless another has replaced it. */
 export function forget(used = key()) {
   if (current !== used) return;
   current = null;
-  stored((storage) => storage.removeItem(NAME));
+  withStorage((storage) => storage.removeItem(NAME));
 }
 
-/** Where nothing may be stored, the key lasts as long as the page. */
-function stored(act) {
+/** Use the tab's storage. Where that is forbidden, the key lasts as long as the page. */
+function withStorage(act) {
   try {
     return act(sessionStorage);
   } catch {
@@ -28,43 +28,43 @@ function stored(act) {
   }
 }
 
-/** A key was right: it is asked for no more. */
-export function accepted() {
-  tell("");
+/** The key is valid: hide the form. */
+export function accept() {
+  showError("");
   field.value = "";
-  door.hidden = true;
+  form.hidden = true;
 }
 
-/** A key was not: it is let go of, and that is told where the next one is asked for. */
+/** The key is not valid: forget it, and say so when asking for the next. */
 export function refuse(used) {
   if (current === used) refused = true;
   forget(used);
 }
 
-/** Ask for a key, and wait until there is one. */
-export function given(signal) {
+/** Show the form, and wait until a key is entered. */
+export function askForKey(signal) {
   document.documentElement.classList.remove("known");
-  door.hidden = button.disabled = false;
+  form.hidden = button.disabled = false;
   if (refused) {
-    tell("The service does not know this key. Type it again, or ask the operator for another one.");
+    showError("The service does not know this key. Type it again, or ask the operator for another one.");
     field.focus();
     field.select();
   }
   return new Promise((resolve, reject) => {
-    door.addEventListener("submit", resolve, { once: true, signal });
+    form.addEventListener("submit", resolve, { once: true, signal });
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }
 
-function tell(text) {
-  part("refused").textContent = text;
+function showError(text) {
+  byId("refused").textContent = text;
   field.setAttribute("aria-invalid", Boolean(text));
 }
 
-door.addEventListener("submit", (event) => {
+form.addEventListener("submit", (event) => {
   event.preventDefault();
   current = field.value.trim();
-  stored((storage) => storage.setItem(NAME, current));
-  tell("");
+  withStorage((storage) => storage.setItem(NAME, current));
+  showError("");
   button.disabled = true; // Until there is an answer.
 });

@@ -1,4 +1,4 @@
-// Whether there is a key, before the page is drawn.
+// If this tab has a key, hides the form before the page is drawn.
 try {
   document.documentElement.classList.toggle("known", sessionStorage.getItem("iris-api-key") !== null);
-} catch {} // Nothing may be stored.
+} catch {} // Storage is forbidden.

@@ -1,17 +1,17 @@
-// A CSV file in, predictions out: in batches, in order, and with what was wrong by line.
+// Predicts a CSV file in batches, in order, and collects the errors by line.
 
-import { ask } from "./api.js";
+import { send } from "./api.js";
 import { decoded, opened, written } from "./csv.js";
-import { element, part } from "./dom.js";
-import { outcome } from "./outcome.js";
+import { byId, element } from "./dom.js";
+import { runView } from "./outcome.js";
 import { Run } from "./run.js";
 
 const BATCH = 1000;
 const PASTED = "rows.csv";
-const LONG = 200_000; // Characters: more is predicted as it is pasted, and not shown.
+const MAX_SHOWN = 200_000; // Characters. A longer text is predicted when it is pasted.
 
-/** Wire the section of many rows. */
-export function rows(card, mostRows, says) {
+/** Connect the section for many rows to the service. */
+export function csvSection(card, mostRows, report) {
   const names = card.features.map(({ name }) => name);
   const size = Math.min(BATCH, mostRows);
   let stop, file;
@@ -21,7 +21,7 @@ export function rows(card, mostRows, says) {
     stop = new AbortController();
     file = null;
     const { signal } = stop;
-    const show = outcome(names);
+    const show = runView(names);
     try {
       const text = typeof source === "string" ? source : decoded(await source.arrayBuffer());
       signal.throwIfAborted();
@@ -31,7 +31,7 @@ export function rows(card, mostRows, says) {
       for (const batch of batches(table.rows, size)) {
         const good = run.prepare(batch);
         if (good.length) await predict(good, signal);
-        else await new Promise((resolve) => setTimeout(resolve)); // The page stays alive.
+        else await new Promise((resolve) => setTimeout(resolve)); // Lets the browser draw.
         signal.throwIfAborted();
         run.take(batch);
         show(run, batch, batch.at(-1).end / text.length);
@@ -42,12 +42,12 @@ export function rows(card, mostRows, says) {
     }
   }
 
-  /** Ask for a batch; what the service finds wrong is taken out, and the rest asked for again. */
-  async function predict(asked, signal) {
-    let left = asked;
+  /** Predict a batch. Refused rows are taken out, and the others sent again. */
+  async function predict(batch, signal) {
+    let left = batch;
     while (left.length) {
       try {
-        const answer = await ask("v1/predict", { body: () => left.map((row) => row.values), signal, says });
+        const answer = await send("v1/predict", { body: () => left.map((row) => row.values), signal, report });
         left.forEach((row, i) => Object.assign(row, { answer: answer.predictions[i], version: answer.model_version }));
         return;
       } catch (problem) {
@@ -59,40 +59,40 @@ export function rows(card, mostRows, says) {
         if (problem.status === 413) left[0].wrong = problem.message;
         else if (problem.status !== 422 || !problem.errors.some(({ row }) => left[row])) throw problem;
         for (const { row, field, message } of problem.errors) {
-          const told = field ? `${field}: ${message}` : message;
-          left[row].wrong = left[row].wrong ? `${left[row].wrong}; ${told}` : told;
+          const reason = field ? `${field}: ${message}` : message;
+          left[row].wrong = left[row].wrong ? `${left[row].wrong}; ${reason}` : reason;
         }
         left = left.filter((row) => !row.wrong);
       }
     }
   }
 
-  const pasted = part("pasted");
+  const pasted = byId("pasted");
   pasted.placeholder = `${names.join(",")}\n${card.features.map(({ example }) => example).join(",")}`;
   pasted.addEventListener("paste", (event) => {
     const text = event.clipboardData.getData("text");
-    if (text.length < LONG) return;
+    if (text.length < MAX_SHOWN) return;
     event.preventDefault();
     start(text, PASTED);
   });
-  part("run").addEventListener("click", () => start(pasted.value, PASTED));
-  part("choose").addEventListener("click", () => part("file").click());
-  part("file").addEventListener("change", () => {
-    const [chosen] = part("file").files;
+  byId("run").addEventListener("click", () => start(pasted.value, PASTED));
+  byId("choose").addEventListener("click", () => byId("file").click());
+  byId("file").addEventListener("change", () => {
+    const [chosen] = byId("file").files;
     if (chosen) start(chosen, chosen.name);
-    part("file").value = "";
+    byId("file").value = "";
   });
-  part("example").addEventListener("click", () => {
-    const shown = card.sample?.rows.filter((_, i, all) => i % Math.ceil(all.length / 8) === 0) ?? [card.features.map(({ example }) => example)];
-    pasted.value = [names, ...shown].map((cells) => written(cells, ",")).join("");
+  byId("example").addEventListener("click", () => {
+    const examples = card.sample?.rows.filter((_, i, all) => i % Math.ceil(all.length / 8) === 0) ?? [card.features.map(({ example }) => example)];
+    pasted.value = [names, ...examples].map((cells) => written(cells, ",")).join("");
   });
-  part("cancel").addEventListener("click", () => stop.abort());
-  part("download").addEventListener("click", () => save(file.run.parts, file.name.replace(/(\.\w+)?$/, "-predicted.csv")));
+  byId("cancel").addEventListener("click", () => stop.abort());
+  byId("download").addEventListener("click", () => save(file.run.parts, file.name.replace(/(\.\w+)?$/, "-predicted.csv")));
   for (const kind of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, (event) => {
       if (!event.dataTransfer.types.includes("Files")) return;
       event.preventDefault();
-      part("drop").classList.toggle("over", kind === "dragover");
+      byId("drop").classList.toggle("over", kind === "dragover");
       const [dropped] = event.dataTransfer.files;
       if (kind === "drop" && dropped) start(dropped, dropped.name);
     });

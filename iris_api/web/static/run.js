@@ -1,8 +1,8 @@
-// What comes of a file: lines to download, and how many rows were right and wrong.
+// The result for a file: lines to download, and the numbers of right and wrong rows.
 
 import { refusal } from "./contract.js";
 import { fresh, value, written } from "./csv.js";
-import { many } from "./dom.js";
+import { counted } from "./dom.js";
 
 export class Run {
   good = 0;
@@ -12,8 +12,8 @@ export class Run {
   constructor({ separator, header, columns, comma }, { features, classes = [] }, marked) {
     Object.assign(this, { separator, header, columns, comma, features, classes });
     const added = [];
-    const sure = classes.length ? ["confidence", ...classes.map((name) => `probability_${name}`)] : [];
-    for (const name of ["prediction", ...sure, "error"]) added.push(fresh(name, [...header, ...added]));
+    const shares = classes.length ? ["confidence", ...classes.map((name) => `probability_${name}`)] : [];
+    for (const name of ["prediction", ...shares, "error"]) added.push(fresh(name, [...header, ...added]));
     this.added = added.length;
     this.parts = [(marked ? "\ufeff" : "") + written([...header, ...added], separator)];
   }
@@ -22,31 +22,31 @@ export class Run {
     return this.good + this.bad;
   }
 
-  /** The first column that is the reader's own, if there is one: the rows are known by it. */
+  /** The first column that is no feature, if there is one: it identifies a row. */
   get own() {
     return [...this.header.keys()].filter((column) => !this.columns.includes(column)).slice(0, 1);
   }
 
-  /** The rows of a batch that can be asked for, with their values: the others cost no request. */
+  /** Parse a batch; returns the rows that keep the contract. The others are not sent. */
   prepare(batch) {
     for (const row of batch) {
-      if (row.cells.length !== this.header.length) row.wrong ??= `${many(row.cells.length, "cell")} where the first line has ${this.header.length}`;
+      if (row.cells.length !== this.header.length) row.wrong ??= `${counted(row.cells.length, "cell")} where the first line has ${this.header.length}`;
       if (row.wrong) continue;
       const values = this.columns.map((column) => value(row.cells[column], this.separator));
       row.values = Object.fromEntries(this.features.map(({ name }, i) => [name, values[i]]));
       const refused = this.features.map((feature, i) => [feature.name, refusal(feature, values[i])]).filter(([, why]) => why);
-      row.wrong = refused.map((told) => told.join(": ")).join("; ");
+      row.wrong = refused.map((pair) => pair.join(": ")).join("; ");
     }
     return batch.filter((row) => !row.wrong);
   }
 
-  /** Write a batch as it was, and what was predicted or was wrong: every line has all columns. */
+  /** Append the lines of a batch: the cells, then the prediction or the error. */
   take(batch) {
     const number = (share) => (this.comma ? String(share).replace(".", ",") : share);
     const lines = batch.map(({ cells, answer, wrong = "" }) => {
-      const sure = answer && this.classes.length ? [answer.confidence, ...this.classes.map((name) => answer.probabilities[name])] : [];
-      const told = answer ? [answer.prediction, ...sure.map(number)] : [];
-      return written([...this.#fitted(cells), ...told, ...Array(this.added - 1 - told.length).fill(""), wrong], this.separator);
+      const shares = answer && this.classes.length ? [answer.confidence, ...this.classes.map((name) => answer.probabilities[name])] : [];
+      const predicted = answer ? [answer.prediction, ...shares.map(number)] : [];
+      return written([...this.#fitted(cells), ...predicted, ...Array(this.added - 1 - predicted.length).fill(""), wrong], this.separator);
     });
     this.parts.push(lines.join(""));
     for (const row of batch) if (row.version) this.versions.add(row.version);
@@ -54,7 +54,7 @@ export class Run {
     this.bad += batch.filter((row) => row.wrong).length;
   }
 
-  /** As many cells as the header has; what is too much stands in the last one. */
+  /** As many cells as the header has. Surplus cells are joined into the last one. */
   #fitted(cells) {
     const { length } = this.header;
     if (cells.length > length) return [...cells.slice(0, length - 1), cells.slice(length - 1).join(this.separator)];

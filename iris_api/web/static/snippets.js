@@ -1,6 +1,6 @@
-// The same request in four languages. Names of features may be anything: each language quotes them.
+// The request in four languages. Feature names may be any text, so each language quotes them.
 
-// What can't be seen, or turns the order of what can, is written as an escape.
+// Characters that are invisible or change the direction of text are written as escapes.
 const HIDDEN = /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 const code = (character) => character.charCodeAt(0).toString(16).padStart(4, "0");
@@ -48,7 +48,7 @@ $answer = json_decode(curl_exec($request), true);
 echo $answer['prediction'] ?? $answer['detail'], "\\n";
 `,
 
-  // A name in brackets is a name whatever it is: __proto__ would else be none.
+  // Without brackets, __proto__ would set the prototype and not a key.
   "JavaScript (Node)": (url, row) => `// A module: predict.mjs
 const row = {
 ${block(pairs(row, (name, value) => `${name === "__proto__" ? `[${text(name)}]` : text(name)}: ${value}`), 2)}};
