@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 from flask import current_app
-from gunicorn.http.errors import ParseException
 from typing_extensions import TypedDict
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
@@ -50,7 +49,6 @@ def init_app(app: Flask) -> None:
     """Render whatever a view or Flask itself raises."""
     app.register_error_handler(IrisError, _render_ours)
     app.register_error_handler(HTTPException, _render_http)
-    app.register_error_handler(ParseException, _render_parse)
     app.register_error_handler(Exception, _render_unforeseen)
 
 
@@ -111,8 +109,8 @@ def _told(error: HTTPException) -> str | None:
     return error.description
 
 
-def _render_parse(error: ParseException) -> Response:
-    """A body whose framing broke while it was read, such as a bad chunk size."""
+def render_unreadable_body(error: Exception) -> Response:
+    """Answer a request whose body has broken framing, such as a bad chunk size."""
     detail = f"The body can't be read: {type(error).__name__}."
     return _answer(problem(400, detail, current().id))
 

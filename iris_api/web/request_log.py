@@ -1,4 +1,4 @@
-"""What is logged: a line for each request, and Gunicorn's own messages in the same shape."""
+"""What is logged: a line for each request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import time
 from functools import cached_property, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-
-from gunicorn.glogging import Logger
 
 from iris_api.monitoring.logs import STDOUT
 from iris_api.web.proxies import TrustedProxies
@@ -36,21 +34,6 @@ LABELS = 20
 """Most classes whose rows a batch's line counts one by one."""
 
 logger = logging.getLogger(__name__)
-
-
-class GunicornLogger(Logger):  # type: ignore[misc]
-    """Gunicorn's logger, with our handler for its messages and no access log: ours says more."""
-
-    def setup(self, cfg: Any) -> None:
-        """Take the level from Gunicorn's configuration, but for what it tells of each request."""
-        super().setup(cfg)
-        self.error_log.handlers = [STDOUT]
-        self.error_log.setLevel(max(self.error_log.level, logging.INFO))
-
-    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        """But not the unreadable requests: it quotes them, keys and all. `hooks` tells of them."""
-        if not msg.startswith("Invalid request from"):
-            super().warning(msg, *args, **kwargs)
 
 
 class RequestLogRecord(logging.LogRecord):
