@@ -16,6 +16,7 @@ class Telling:
     """Answers /modules itself and passes everything else on."""
 
     extensions = served.extensions
+    register_error_handler = served.register_error_handler
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         told = {"/modules": "\n".join(sys.modules), "/frozen": str(gc.get_freeze_count())}

@@ -15,6 +15,7 @@ class Stuck:
     """Reads from a pipe that nobody writes to, and passes everything else on."""
 
     extensions = served.extensions
+    register_error_handler = served.register_error_handler
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/stuck":

@@ -27,6 +27,7 @@ def failing() -> FlaskClient:
     request.init_app(app)
     request_log.init_app(app)
     problems.init_app(app)
+    app.register_error_handler(InvalidChunkSize, problems.render_unreadable_body)
 
     @app.get("/status/<int:status>")
     def status(status: int) -> str:
