@@ -134,7 +134,7 @@ class Way:
 
     def attack(self, *parts: bytes) -> list[Answer]:
         """Send something with a good request behind it; all that is answered is answered right."""
-        before = len(self.server.said)
+        before = len(self.server.log_text)
         with Neighbour(self.port) as neighbour:
             neighbour.asks()
             got = list(answers(self.talk(*parts, post(NEXT, "Connection: close"))))
@@ -143,7 +143,7 @@ class Way:
         good = [answer.row for answer in got if answer.status == 200]
         assert good in ([], [OUTER], [NEXT], [OUTER, NEXT]), got
         assert all(answer.status in REFUSED | {200} for answer in got), got
-        assert MARK not in self.server.said[before:]
+        assert MARK not in self.server.log_text[before:]
         return got
 
     def neighbour_asks(self) -> float:
@@ -221,9 +221,9 @@ def way(request: pytest.FixtureRequest, target: Server) -> Way:
 @pytest.fixture(autouse=True)
 def _nothing_broke(target: Server) -> Iterator[None]:
     """No attack is our fault, and none costs a worker."""
-    workers, before = target.workers(), len(target.said)
+    workers, before = target.workers(), len(target.log_text)
     yield
-    said = target.said[before:]
+    said = target.log_text[before:]
     assert not re.search(r'Traceback|"level":"error"|"status":500|Error handling', said), said
     assert target.workers() == workers
 
@@ -794,7 +794,7 @@ def test_neighbours_get_their_own_answers_while_all_this_goes_on(way: Way) -> No
         attacking = attackers.map(attack, attacks)
         list(neighbours.map(ask, range(8)))
         list(attacking)
-    assert MARK not in way.server.said
+    assert MARK not in way.server.log_text
 
 
 @pytest.fixture(scope="module")
@@ -824,12 +824,12 @@ def test_what_a_client_says_of_itself_is_not_believed(
     sent = post(OUTER, ids[0], *forged) + post(NEXT, ids[1], *forged, "Connection: close")
     assert [answer.row for answer in answers(reached.talk(sent))] == [OUTER, NEXT]
     lines = wait_for(
-        lambda: [line for line in server.said.splitlines() if f'"trust-{number}-' in line][1:],
+        lambda: [line for line in server.log_text.splitlines() if f'"trust-{number}-' in line][1:],
         "its line in the log",
     )
     assert json.loads(lines[0])["client"] == "127.0.0.1"
     assert json.loads(lines[0])["queue_ms"] < 1000
-    assert "198.51.100.66" not in server.said
+    assert "198.51.100.66" not in server.log_text
 
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -1005,7 +1005,7 @@ def test_ten_thousand_wrong_keys_slow_nobody(target: Server) -> None:
     with Neighbour(way.port) as good:
         alone = [good.asks() for _ in range(300)]
     usual = asked_meanwhile(way, FLOOD // ROUNDS, 200)
-    counted, resident, said = series(target), peak_mebibytes(target), len(target.said)
+    counted, resident, said = series(target), peak_mebibytes(target), len(target.log_text)
     flooded: list[float] = []
     for _ in range(ROUNDS):  # Of new connections, so that no worker happens to have them all.
         flooded += asked_meanwhile(way, FLOOD // ROUNDS, 401)
@@ -1013,7 +1013,7 @@ def test_ten_thousand_wrong_keys_slow_nobody(target: Server) -> None:
     now = series(target)
     with Neighbour(way.port) as good:
         after = [good.asks() for _ in range(300)]
-    lines = target.said[said:].splitlines()
+    lines = target.log_text[said:].splitlines()
     medians = [float(np.median(part)) for part in (alone, usual, flooded, after)]
     logger.info("median ms %s, %d answers", [round(m * 1000, 2) for m in medians], len(flooded))
     assert medians[2] < 3 * medians[1] + 0.002
@@ -1025,7 +1025,7 @@ def test_ten_thousand_wrong_keys_slow_nobody(target: Server) -> None:
     assert peak_mebibytes(target) - resident < 10
     refused = [line for line in map(json.loads, lines) if line.get("refused") == "wrong-key"]
     assert [line["key"] for line in refused] == [None] * FLOOD
-    assert "iris_" not in target.said.replace("iris_api", "")
+    assert "iris_" not in target.log_text.replace("iris_api", "")
 
 
 def test_nothing_is_left_of_all_this(target: Server) -> None:

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from iris_api.server.connection import READ_TIMEOUT
-from tests.conftest import FLOWER
+from tests.constants import FLOWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -351,7 +351,7 @@ def test_a_client_that_goes_away_harms_nobody(server: Server, sent: bytes) -> No
             connection.sendall(body)
             connection.close()
     assert all(server.predicts() for _ in range(10))
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.log_text
 
 
 def test_silent_clients_hold_nobody_up(start: Callable[..., Server]) -> None:
