@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections import deque
 
 NOTHING_YET = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
-READ_TIMEOUT = 10.0
-"""What a client may take to send a request once it has begun, and a thread waits for it."""
 MAX_DRAINED_BYTES = 128 * 1024 * 1024
 """Of a body that was refused, before its client closes."""
 MAX_PEEK_BYTES = 64 * 1024
@@ -143,8 +141,11 @@ class Connection(TConn):  # type: ignore[misc]
     """Bytes that were there of a request at the last look, if it was not whole."""
     left = MAX_DRAINED_BYTES
 
-    def __init__(self, cfg: Any, accepted: socket.socket, *addresses: Any) -> None:
+    def __init__(
+        self, cfg: Any, accepted: socket.socket, *addresses: Any, read_timeout: float
+    ) -> None:
         super().__init__(cfg, ClientSocket(accepted), *addresses)
+        self.read_timeout = read_timeout
         self.parser = ConnectionParser(cfg, self.sock, self.client)
         self.data_ready = True  # Or Gunicorn would wait for it, with a poller of its own.
 
@@ -191,7 +192,7 @@ class Connection(TConn):  # type: ignore[misc]
 
     def _wait_for(self, needed: int, there: int, held: int) -> None:
         if not self.begun:
-            self.timeout = time.monotonic() + READ_TIMEOUT
+            self.timeout = time.monotonic() + self.read_timeout
         self.begun = there
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed - held)
 

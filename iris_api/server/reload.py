@@ -27,17 +27,14 @@ if TYPE_CHECKING:
 
     from iris_api.web.service import Service
 
-SECONDS = 0.2
-"""Between two looks. A change is taken up when it has come to rest for as long."""
-
-SECONDS_TO_STAGGER = 5.0
-"""In which workers make room, so that not all do at once."""
-
 logger = logging.getLogger(__name__)
 
 
 class PollingThread:
     """Calls `look` again and again, on a thread that is gone while this process forks."""
+
+    interval = 0.2
+    """Time between two calls, in seconds."""
 
     def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
@@ -62,7 +59,7 @@ class PollingThread:
     def _watch(self) -> None:
         # Gunicorn's main thread sleeps until a signal interrupts it: none may be taken here.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while not self._enough.wait(SECONDS):
+        while not self._enough.wait(self.interval):
             try:
                 self._look()
             except Exception:
@@ -124,6 +121,9 @@ class BundleWatcher:
 class ManifestFollower:
     """Takes up what the leader shows."""
 
+    exit_spread = 5.0
+    """Workers that exit for the same reason do so within this time, in seconds, not at once."""
+
     def __init__(self, service: Service, shown: Path) -> None:
         self._service = service
         self._shown = shown
@@ -142,7 +142,7 @@ class ManifestFollower:
                 self._service.serve(Model.of(bundle, max_rows=settings.max_rows))
         except Exception as error:  # noqa: BLE001  # Whatever it is, the others serve another model.
             logger.info({"event": "worker_exiting", "reason": reason(error)})
-            time.sleep(random.random() * SECONDS_TO_STAGGER)  # noqa: S311
+            time.sleep(random.random() * self.exit_spread)  # noqa: S311
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 import gunicorn.util
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.base import Worker
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from iris_api.monitoring.logs import STDOUT
 from iris_api.server.connection import (
     MAX_PEEK_BYTES,
     NOTHING_YET,
-    READ_TIMEOUT,
     Connection,
     RequestState,
 )
@@ -35,23 +34,15 @@ from iris_api.web.queueing import note_wait
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-SECONDS_BETWEEN_SCANS = 0.5
-SECONDS_BETWEEN_LOOKS = 0.002
-"""For which the main loop answers before it looks what else has come."""
-SECONDS_TO_SKIP = 0.1
 MAX_SKIPPED_BYTES = 2 * 1024 * 1024
-"""Of a body that was refused, so that its connection can be kept."""
-WRITE_TIMEOUT = 10.0
-"""What a client may take until it takes another part of its answer."""
-MAX_UNREAD_BYTES = 128 * 1024 * 1024
-"""Of answers that are not read; with more, who has taken nothing for longest is let go of."""
+"""Most bytes of an unread request body to discard so that its connection can be kept."""
 
 
 class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
     """A worker whose main loop does all the waiting, and answers what is small.
 
     A connection costs a thread only for a request that is large or slow, once the head of it is
-    there, and then no longer than `READ_TIMEOUT` for what the client has yet to send. When
+    there, and then no longer than `read_timeout` for what the client has yet to send. When
     the worker stops it takes what waits to be accepted, and from then on the kernel refuses what
     comes.
 
@@ -60,6 +51,21 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
     `unread_conns` for its client to read, `lingering_conns` for its client to close. With none of
     them its request has a turn (`RequestQueue`), or a thread (`_at_work`).
     """
+
+    read_timeout = 10.0
+    """Longest time from the first byte of a request to its last, in seconds."""
+    write_timeout = 10.0
+    """Longest time in which a client reads nothing of its response, in seconds."""
+    skip_timeout = 0.1
+    """Longest time that a thread reads the unread rest of a request body, in seconds."""
+    stop_linger = 2.0
+    """Longest time that a stopping worker keeps idle connections open, in seconds."""
+    scan_interval = 0.5
+    """Time between checks for expired connections, and between heartbeats, in seconds."""
+    batch_time = 0.002
+    """Longest time to answer requests before polling again, in seconds."""
+    max_unsent_bytes = 128 * 1024 * 1024
+    """Above this many unsent response bytes, close the connection that has stalled longest."""
 
     alive: bool
 
@@ -96,7 +102,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         now = time.monotonic()
         if now < self._next_notice:
             return
-        self._next_notice = now + SECONDS_BETWEEN_SCANS
+        self._next_notice = now + self.scan_interval
         if any(now - began > self.cfg.timeout > 0 for began in list(self._at_work.values())):
             return
         super().notify()
@@ -139,11 +145,13 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno not in NOTHING_YET:
                 self.log.warning("Can't accept connections: %s", error)
-                self._next_accept = time.monotonic() + SECONDS_BETWEEN_SCANS
+                self._next_accept = time.monotonic() + self.scan_interval
                 self.set_accept_enabled(False)
             return False
         self.nr_conns += 1
-        connection = Connection(self.cfg, client, address, listener.getsockname())
+        connection = Connection(
+            self.cfg, client, address, listener.getsockname(), read_timeout=self.read_timeout
+        )
         self._step(connection, self._welcome)
         return True
 
@@ -204,7 +212,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         To send wakes a client, after which this processor is slow until it has warmed up again:
         sent one by one, answers cost a fifth more.
         """
-        until = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        until = time.monotonic() + self.batch_time
         answered = []
         while self._turns and time.monotonic() < until:
             conn, here = self._turns.next()
@@ -234,7 +242,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         began = self._at_work[conn] = time.monotonic()
         try:
             note_wait(began - conn.ready)
-            conn.sock.keep(seconds_to_read=READ_TIMEOUT)
+            conn.sock.keep(seconds_to_read=self.read_timeout)
             return super().handle(conn)
         finally:
             del self._at_work[conn]
@@ -257,7 +265,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
                 self._watch(conn, None)
             self._finish(conn)
             return
-        conn.timeout = time.monotonic() + WRITE_TIMEOUT
+        conn.timeout = time.monotonic() + self.write_timeout
         if not waited:
             self._watch(conn, self._send, selectors.EVENT_WRITE)
             self._wait(conn, self.unread_conns)
@@ -267,7 +275,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         """Where answers that are not read are too much, close who has taken nothing for longest."""
         left = {conn: conn.sock.bytes_left() for conn in self.unread_conns}
         for conn in sorted(left, key=lambda each: each.timeout):
-            if sum(left.values()) <= MAX_UNREAD_BYTES:
+            if sum(left.values()) <= self.max_unsent_bytes:
                 break
             del left[conn]
             self._wait_no_more(conn)
@@ -284,7 +292,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
             return
         conn.set_timeout()
         if not self.alive:
-            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+            conn.timeout = min(conn.timeout, time.monotonic() + self.stop_linger)
         if not conn.watched:
             self._watch(conn, self.look)
         if conn.held():
@@ -301,7 +309,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         if not keepalive:
             return False
         # No deadline of Gunicorn's, which may have passed before what is there is read.
-        conn.sock.read_within(SECONDS_TO_SKIP if conn in self._at_work else 0)
+        conn.sock.read_within(self.skip_timeout if conn in self._at_work else 0)
         try:
             return bool(conn.parser.finish_body(max_bytes=MAX_SKIPPED_BYTES))
         except BlockingIOError:
@@ -314,8 +322,8 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
         now = time.monotonic()
         if now < self._next_scan:
             return
-        self._next_scan = now + SECONDS_BETWEEN_SCANS
-        why = f"The request was not there after {READ_TIMEOUT:.0f} seconds."
+        self._next_scan = now + self.scan_interval
+        why = f"The request was not there after {self.read_timeout:.0f} seconds."
         for conn in [*self.pending_conns, *self.unread_conns, *self.lingering_conns]:
             if conn.timeout <= now:
                 self._step(conn, self._give_up, HTTPStatus.REQUEST_TIMEOUT, why)
@@ -388,6 +396,7 @@ class EventLoopWorker(ThreadWorker):  # type: ignore[misc]
 
     def _cap_keepalive(self, deadline: float) -> None:
         """A worker that stops waits for silent clients no longer than for kept-alive ones."""
+        deadline = min(deadline, time.monotonic() + self.stop_linger)
         super()._cap_keepalive(deadline)
         for connection in [*self.pending_conns, *self.lingering_conns]:
             if not connection.begun:

@@ -25,7 +25,9 @@ def ends() -> Iterator[tuple[socket.socket, Connection]]:
         socket.create_connection(listener.getsockname()) as client,
     ):
         accepted, address = listener.accept()
-        connection = Connection(SimpleNamespace(), accepted, address, listener.getsockname())
+        connection = Connection(
+            SimpleNamespace(), accepted, address, listener.getsockname(), read_timeout=10.0
+        )
         yield client, connection
         connection.close()
 

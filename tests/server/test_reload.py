@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from iris_api.server import reload
 from iris_api.server.reload import BundleWatcher, ManifestFollower, PollingThread
 from iris_api.settings import Settings
 from iris_api.web.service import Service
@@ -167,7 +166,7 @@ def test_a_worker_that_can_not_follow_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its successor is forked from a process that has the version."""
-    monkeypatch.setattr(reload, "SECONDS_TO_STAGGER", 0)
+    monkeypatch.setattr(ManifestFollower, "exit_spread", 0)
     ended: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: ended.extend((pid, number)))
     follower = ManifestFollower(worker, shown)
@@ -194,7 +193,7 @@ def test_a_successor_of_one_need_not_load_anything(
 @pytest.fixture
 def lookout(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PollingThread, list[int]]]:
     """A lookout, and in how many threads it has looked."""
-    monkeypatch.setattr(reload, "SECONDS", 0.005)
+    monkeypatch.setattr(PollingThread, "interval", 0.005)
     looks: list[int] = []
 
     def look() -> None:

@@ -13,7 +13,7 @@ import pytest
 from gunicorn import sock
 from gunicorn.config import Config
 
-from iris_api.server import connection, scheduling, worker
+from iris_api.server import connection, scheduling
 from iris_api.server.connection import MAX_PEEK_BYTES, ClientSocket
 from iris_api.server.worker import EventLoopWorker
 
@@ -26,6 +26,9 @@ EMPTY = HEAD + b"Content-Length: 0\r\n\r\n"
 
 class Running(EventLoopWorker):
     """A worker on a thread of this process, which has no server above it and no signals."""
+
+    scan_interval = 0.05
+    read_timeout = 0.5
 
     def is_parent_alive(self) -> bool:
         return True
@@ -53,11 +56,8 @@ def made() -> Running:
 
 
 @pytest.fixture
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def running() -> Iterator[Running]:
     """It answers with the body that it was sent, and looks after its clients ten times as often."""
-    monkeypatch.setattr(worker, "SECONDS_BETWEEN_SCANS", 0.05)
-    for module in (worker, connection):
-        monkeypatch.setattr(module, "READ_TIMEOUT", 0.5)
     running = made()
     running.start(echo)
     yield running
@@ -205,7 +205,7 @@ def test_trouble_with_accepting_is_told_and_survived(
     with connect(running) as client:
         client.sendall(small())
         assert answer(client) == b"200 ab"
-        monkeypatch.setattr(worker, "SECONDS_BETWEEN_SCANS", 2.0)
+        monkeypatch.setattr(running, "scan_interval", 2.0)
         for listener in (Idle(), Full()):
             running.method_queue.defer(running.accept, listener)
         began = time.monotonic()
@@ -291,7 +291,7 @@ def test_an_answer_that_is_not_taken_keeps_nobody_waiting(
 
 def test_who_does_not_read_is_closed(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a time in which it took nothing; who goes on reading is not, however slowly."""
-    monkeypatch.setattr(worker, "WRITE_TIMEOUT", 0.5)
+    monkeypatch.setattr(running, "write_timeout", 0.5)
     running.wsgi = largely
     with connect(running) as silent, connect(running) as slow:
         for client in (silent, slow):
@@ -310,7 +310,7 @@ def test_answers_that_nobody_reads_are_bounded(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who has taken nothing for longest is let go of."""
-    monkeypatch.setattr(worker, "MAX_UNREAD_BYTES", 2 * LARGE)
+    monkeypatch.setattr(running, "max_unsent_bytes", 2 * LARGE)
     running.wsgi = largely
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(running)) for _ in range(4)]
@@ -335,7 +335,7 @@ def test_who_was_let_go_of_is_gone(running: Running, caplog: pytest.LogCaptureFi
 
         def in_one_round() -> None:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(worker, "MAX_UNREAD_BYTES", 0)
+                patch.setattr(running, "max_unsent_bytes", 0)
                 running._let_go_of_idle()
             then(conn.sock)
             done.set()
@@ -446,7 +446,7 @@ CLIENTS = 16
 
 def test_the_worker_stays_within_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls per request; and answers are sent together, after all that could be made at once."""
-    monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", 60.0)
+    monkeypatch.setattr(Running, "batch_time", 60.0)
     done: list[str] = []
     calls = 0
 

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 
 from iris_api import create_app
-from iris_api.server.connection import READ_TIMEOUT
+from iris_api.server.worker import EventLoopWorker
 from iris_api.settings import Settings
 from iris_api.web.keys import KeyRing, digest_of, new_key
 
@@ -715,12 +715,12 @@ def test_whoever_stops_in_a_phase_is_let_go(target: Server, nginx: Callable[...,
         for name in ("a word", "half a head", "half a body", "half a chunk", "half a large body"):
             stopped.append(way.connect())
             stopped[-1].sendall(PHASES[name])
-    while time.monotonic() - began < READ_TIMEOUT / 2:
+    while time.monotonic() - began < EventLoopWorker.read_timeout / 2:
         for way in ways:
             assert way.neighbour_asks() < 3
         time.sleep(0.1)
     for connection in stopped:
-        left = began + READ_TIMEOUT + 4 - time.monotonic()
+        left = began + EventLoopWorker.read_timeout + 4 - time.monotonic()
         assert all(answer.status in REFUSED for answer in closes_in_time(connection, left))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 
-from iris_api.server.connection import READ_TIMEOUT
+from iris_api.server.worker import EventLoopWorker
 from tests.constants import FLOWER
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def test_a_client_that_never_sends_its_body_holds_nobody_up(server: Server, leng
     for connection in stalled:
         assert connection.recv(100)[:12] == (b"HTTP/1.1 408" if length == 1000 else b"HTTP/1.1 404")
         connection.close()
-    assert time.monotonic() - began < READ_TIMEOUT + 4
+    assert time.monotonic() - began < EventLoopWorker.read_timeout + 4
 
 
 @pytest.mark.parametrize("sent", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01"])
@@ -267,7 +267,7 @@ def test_clients_that_never_read_are_let_go(server: Server) -> None:
     began = time.monotonic()
     for connection in deaf:
         connection.setblocking(False)
-    while time.monotonic() - began < 3 * READ_TIMEOUT:
+    while time.monotonic() - began < 3 * EventLoopWorker.read_timeout:
         for connection in deaf:
             with suppress(OSError):
                 connection.send(pipeline)
