@@ -17,28 +17,28 @@ import train
 from iris_api import create_app
 from iris_api.bundle.files import locked
 from iris_api.bundle.manifest import Content, Contract, Evaluation, FeatureSpec
-from iris_api.bundle.store import ArtefactFile, Bundle
+from iris_api.bundle.store import Bundle
 from iris_api.settings import Settings
 from iris_api.training.export import export, reference, tool_versions
 from iris_api.web.flask_app import StatelessFlask
 from iris_api.web.keys import digest_of, new_key
 
 from .api_document import ApiDocument, CheckedClient
+from .bundles import artefact_file, content_of, pickle_only, reseal
 from .constants import FLOWER, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from flask import Flask
     from flask.testing import FlaskClient
     from numpy.typing import NDArray
 
-    from iris_api.bundle.manifest import Artefact, Manifest
 
 StatelessFlask.test_client_class = CheckedClient
 
-__all__ = ["FLOWER", "ROOT"]
+__all__ = ["FLOWER", "ROOT", "artefact_file", "content_of", "pickle_only", "reseal"]
 
 
 @dataclass(frozen=True)
@@ -124,31 +124,6 @@ def client(app: Flask, key: Key) -> FlaskClient:
 def stranger(app: Flask) -> FlaskClient:
     """A client without a key."""
     return app.test_client()
-
-
-def content_of(manifest: Manifest, **changed: Any) -> Content:
-    """A manifest without its list of files, with some fields changed."""
-    return Content(**{name: getattr(manifest, name) for name in Content.model_fields} | changed)
-
-
-def reseal(directory: Path, files: Sequence[ArtefactFile] | None = None, **changed: Any) -> Bundle:
-    """Save a bundle over itself with other artefacts or fields, so that it verifies again."""
-    bundle = Bundle.load(directory)
-    if files is None:
-        files = [artefact_file(bundle, artefact) for artefact in bundle.manifest.artefacts]
-    return Bundle.save(directory, content_of(bundle.manifest, **changed), files)
-
-
-def artefact_file(bundle: Bundle, artefact: Artefact) -> ArtefactFile:
-    """The file of an artefact, to save it again."""
-    name = artefact.path.rpartition("/")[2]
-    return ArtefactFile(name, artefact.runtime, bundle.read(artefact))
-
-
-def pickle_only(directory: Path, **changed: Any) -> Bundle:
-    """Drop the ONNX artefact, so that scikit-learn serves the bundle."""
-    bundle = Bundle.load(directory)
-    return reseal(directory, [artefact_file(bundle, bundle.manifest.artefacts[1])], **changed)
 
 
 @pytest.fixture

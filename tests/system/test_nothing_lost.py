@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .conftest import Server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.load]
 
 STEADY = 20.0 if os.environ.get("CI") else 3.0
 """Seconds of load for each thing that is done to the server."""
