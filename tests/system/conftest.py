@@ -35,6 +35,8 @@ READY = "curl http://"
 PATIENCE = 30.0
 """Seconds after which a condition that has not come true fails the test."""
 PORTS_PER_WORKER = 1000
+QUICK_TIMEOUTS = {"GUNICORN_CMD_ARGS": "-k tests.system.quick.QuickWorker --keep-alive 1"}
+"""Settings of a server that waits for its clients only one or two seconds."""
 
 
 @dataclass
@@ -61,6 +63,16 @@ class Server:
     @property
     def log_text(self) -> str:
         return self.log.read_text()
+
+    @property
+    def log_size(self) -> int:
+        return self.log.stat().st_size
+
+    def log_since(self, offset: int) -> str:
+        """The log from an offset in bytes."""
+        with self.log.open("rb") as file:
+            file.seek(offset)
+            return file.read().decode()
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
@@ -90,6 +102,13 @@ class Server:
         """Whether a valid request gets the right prediction."""
         status, _, body = self.ask("POST", "/v1/predict", json.dumps(FLOWER).encode())
         return status == 200 and json.loads(body)["prediction"] == "virginica"
+
+    def metrics(self) -> dict[str, float]:
+        """All metrics by name and labels, as they are scraped."""
+        status, _, body = self.ask("GET", "/metrics")
+        assert status == 200
+        pairs = (line.rpartition(" ") for line in body.decode().splitlines() if line[0] != "#")
+        return {name: float(value) for name, _, value in pairs}
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
@@ -176,6 +195,12 @@ def server(start: Callable[..., Server]) -> Server:
     return start()
 
 
+def peak_mebibytes(server: Server) -> int:
+    """Largest resident size that any worker ever had."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in server.workers()]
+    return max(int(text.split("VmHWM:")[1].split()[0]) for text in texts) // 1024
+
+
 def pss_mebibytes(server: Server) -> float:
     """Proportional set size of a server and its workers."""
     total = 0
@@ -204,7 +229,13 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def quick_server(start: Callable[..., Server]) -> Server:
+    """One server with short timeouts, for tests that let them expire."""
+    return start(**QUICK_TIMEOUTS)
+
+
+@pytest.fixture(scope="session")
 def nginx(
     needs: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., str]]:
