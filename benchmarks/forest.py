@@ -1,6 +1,6 @@
 """What sorting the rows and dropping zero weights save: `python -m benchmarks.forest`.
 
-The forest as skl2onnx writes it, the served forest, and the served forest with the runtime's sorting
+The forest as skl2onnx writes it, the served forest, and the same with the runtime's sorting
 predict random rows in turns, in one process.
 """
 
@@ -40,8 +40,8 @@ def forest(rounds: int) -> None:
     model = Model.load(ROOT / "model", max_rows=1)
     bundle = Bundle.load(ROOT / "model")
     ways = {
-        "as skl2onnx writes it": _unsorted(_as_skl2onnx_writes_it(bundle)),
-        "without zeros": _unsorted(bundle.read(bundle.manifest.served)),
+        "as skl2onnx writes it": unsorted(_as_skl2onnx_writes_it(bundle)),
+        "without zeros": unsorted(bundle.read(bundle.manifest.served)),
         "and sorted": model.runtime.probabilities,
     }
     click.echo(f"| rows at once | {' | '.join(ways)} |\n|---:|{'---:|' * len(ways)}")
@@ -71,7 +71,7 @@ def _as_skl2onnx_writes_it(bundle: Bundle) -> bytes:
     return content
 
 
-def _unsorted(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def unsorted(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """A graph on one thread of ONNX Runtime, without the sorting of `OnnxRuntime`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
