@@ -24,7 +24,8 @@ from typing_extensions import TypedDict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iris_api.bundle.manifest import Manifest, Reference
+    from iris_api.bundle.manifest import Manifest
+    from iris_api.contract.reference import Reference
 
 LARGE_PSI = 0.25
 """PSI of a large difference, by convention in credit scoring."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.base import Worker
 
 from iris_api.monitoring.logs import STDOUT
-from iris_api.web.queueing import note_wait
+from iris_api.web.request import record_queue_wait
 
 from .connection import NOT_READY, Connection, RequestState
 from .connection_worker import ConnectionWorker
@@ -187,7 +187,7 @@ class EventLoopWorker(ConnectionWorker):
     def _answer_here(self, conn: Connection) -> None:
         """Answer a request on this thread, without waiting for the client."""
         began = time.monotonic()
-        note_wait(began - conn.ready_at)
+        record_queue_wait(began - conn.ready_at)
         conn.sock.buffer_writes()
         conn.keep_alive = super().handle(conn)
         self.requests.record_latency(time.monotonic() - began)
@@ -201,7 +201,7 @@ class EventLoopWorker(ConnectionWorker):
         """Answer a request, on a thread of the pool."""
         began = self.busy_since[conn] = time.monotonic()
         try:
-            note_wait(began - conn.ready_at)
+            record_queue_wait(began - conn.ready_at)
             conn.sock.buffer_writes(read_timeout=self.read_timeout)
             return super().handle(conn)
         finally:

@@ -155,7 +155,7 @@ def test_a_training_killed_at_any_moment_leaves_a_whole_bundle(model_dir: Path) 
     writer = """
 import sys
 from pathlib import Path
-from tests.conftest import reseal
+from tests.bundles import reseal
 print("writing", flush=True)
 for number in range(1_000_000):
     reseal(Path(sys.argv[1]), name=f"iris {number % 7}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iris_api.server.shutdown import drain_at_sigterm
-from iris_api.web.drain import Drain
+from iris_api.web.service import Drain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

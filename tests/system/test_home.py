@@ -22,7 +22,7 @@ from iris_api.web.keys import digest_of, new_key
 from iris_api.web.pages import allowed
 from tests.conftest import reseal
 
-from . import odd
+from . import hostile_bundle
 from .conftest import Server, free_port, wait_for
 
 if TYPE_CHECKING:
@@ -590,7 +590,7 @@ def test_another_bundle_is_right_without_a_change(
 
     A version that takes its place while the page is open is told.
     """
-    bundle = odd.save(tmp_path / "odd")
+    bundle = hostile_bundle.save(tmp_path / "odd")
     server = start(IRIS_MODEL_DIR=str(bundle.directory), WEB_CONCURRENCY="1")
     page = visit(server, "/", **look("phone", "light"))
     give_key(page, server.key)
@@ -616,12 +616,12 @@ def test_another_bundle_is_right_without_a_change(
     assert seen > 3
     assert page.title() == "<b>odd</b> & 'other' · Iris API"
     page.locator("#feature-0").fill("-1")
-    row[odd.NAMES[0]] = -1
+    row[hostile_bundle.NAMES[0]] = -1
     answer = predicted(server, row)
     expect_answer(page, answer)
     page.locator("#feature-1").fill("0.5")
     expect(page.locator("#feature-1-hint")).to_contain_text("integer")
-    page.locator("#feature-1").fill(str(int(row[odd.NAMES[1]])))
+    page.locator("#feature-1").fill(str(int(row[hostile_bundle.NAMES[1]])))
     expect_answer(page, answer)
     accessible(page)
     page.screenshot(path=screenshots / "another-phone.png")

@@ -22,14 +22,14 @@ from iris_api.bundle.store import Bundle
 from tests.conftest import FLOWER, ROOT, reseal
 
 from .conftest import environment, pss_mebibytes, wait_for
-from .load import ROWS, Load, capacity
+from .open_loop import ROWS, Load, capacity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .conftest import Server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.load]
 
 STEADY = 20.0 if os.environ.get("CI") else 3.0
 """Seconds of load for each thing that is done to the server."""
@@ -55,8 +55,8 @@ def under(url: str, server: Server) -> Load:
 
 def check(load: Load) -> None:
     """Every request had its right answer, and there were many."""
-    assert not load.faults, f"{len(load.faults)} of {len(load.answers)}: {load.faults[:5]}"
-    assert len(load.answers) > STEADY * 20
+    assert not load.faults, f"{len(load.faults)} of {len(load.results)}: {load.faults[:5]}"
+    assert len(load.results) > STEADY * 20
 
 
 def test_a_stop_answers_all_that_came(
@@ -89,7 +89,7 @@ def test_a_stop_answers_all_that_came(
 
 def test_a_stop_answers_what_waits_to_be_accepted(start: Callable[..., Server]) -> None:
     """Without a drain too: whatever the kernel has taken is answered, and then it takes no more."""
-    server = start("tests.system.slow:app", IRIS_DRAIN_SECONDS="0")
+    server = start("tests.system.apps.slow_model:app", IRIS_DRAIN_SECONDS="0")
     asked = (
         f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {server.key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(GOOD)}\r\n\r\n"
@@ -210,10 +210,10 @@ def test_a_swap_of_the_model_loses_nothing(
     for (began, version), (ended, _) in zip(
         swapped, [*swapped[1:], (time.monotonic(), "")], strict=True
     ):
-        between = [a.version for a in load.answers if began + 2 < a.sent < ended - 1.5]
+        between = [a.version for a in load.results if began + 2 < a.sent < ended - 1.5]
         assert set(between) <= {version}
-    assert {answer.version for answer in load.answers} == {old, other}
-    assert server.said.count('"event":"model_activated"') == len(swapped)
+    assert {answer.version for answer in load.results} == {old, other}
+    assert server.log_text.count('"event":"model_activated"') == len(swapped)
     server.stop()
 
 
@@ -236,7 +236,7 @@ def test_a_hundred_swaps_in_a_row_leave_nothing_behind(
             assert time.monotonic() - began < 2
             memory.append(pss_mebibytes(server))
     assert not load.faults, load.faults[:5]
-    assert server.said.count('"event":"model_activated"') == SWAPS
+    assert server.log_text.count('"event":"model_activated"') == SWAPS
     # Each swap that leaked its model would add a mebibyte; what threads warm up is a few in all.
     early, late = memory[SWAPS // 5 : SWAPS // 2], memory[-SWAPS // 5 :]
     assert statistics.median(late) < statistics.median(early) + 9
@@ -267,15 +267,15 @@ def test_a_bundle_that_breaks_is_told_and_serves_on(
             for size in range(0, len(whole), len(whole) // 20):
                 artefact.write_bytes(whole[:size])
                 time.sleep(0.05)
-        wait_for(lambda: "model_refused" in server.said, "the line")
+        wait_for(lambda: "model_refused" in server.log_text, "the line")
         os.kill(server.workers()[0], signal.SIGKILL)
         wait_for(lambda: len(server.workers()) == 2, "its successor")
         time.sleep(1)
         assert serves(server, other.manifest.version)
-    assert {answer.version for answer in load.answers if not answer.fault} == {
+    assert {answer.version for answer in load.results if not answer.fault} == {
         other.manifest.version
     }
-    assert server.said.count("model_refused") == 1
+    assert server.log_text.count("model_refused") == 1
     scraped = server.ask("GET", "/metrics")[2].decode()
     assert 'iris_model_swaps_total{outcome="refused"} 1.0' in scraped
     server.stop()
@@ -301,16 +301,16 @@ def test_a_rotation_of_the_log_loses_nothing(
     server = start()
     load = under(url_of(server), server)
     time.sleep(0.5)  # Lines of what measured the capacity may still be on their way.
-    before = server.said.count(PREDICTED)
+    before = server.log_text.count(PREDICTED)
     with load:
         until = time.monotonic() + STEADY
         while time.monotonic() < until:
             server.process.send_signal(signal.SIGUSR1)
             time.sleep(0.2)
     check(load)
-    of_all = len(ROWS) + len(load.answers)
-    wait_for(lambda: server.said.count(PREDICTED) - before >= of_all, "a line for each")
-    assert server.said.count(PREDICTED) - before == of_all
+    of_all = len(ROWS) + len(load.results)
+    wait_for(lambda: server.log_text.count(PREDICTED) - before >= of_all, "a line for each")
+    assert server.log_text.count(PREDICTED) - before == of_all
     server.stop()
 
 
@@ -328,19 +328,19 @@ def test_a_killed_worker_loses_what_it_held_and_no_more(start: Callable[..., Ser
         time.sleep(1)
     assert len(load.faults) <= 3 * 12, "at most one for each client and kill"
     assert all("connection" in fault for fault in load.faults)
-    quiet = [a for a in load.answers if not a.fault]
+    quiet = [a for a in load.results if not a.fault]
     assert len(quiet) > STEADY * 20
     server.stop()
 
 
 def test_a_worker_that_is_stuck_is_replaced(start: Callable[..., Server]) -> None:
     """Though only a thread of it is, in a call that never comes back; the other one serves on."""
-    server = start("tests.system.stuck:app", GUNICORN_CMD_ARGS="--timeout 3")
+    server = start("tests.system.apps.stuck:app", GUNICORN_CMD_ARGS="--timeout 3")
     before = set(server.workers())
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_for(lambda: before != set(server.workers()), "a worker's end")
         wait_for(lambda: len(server.workers()) == 2, "its successor")
     assert all(server.predicts() for _ in range(8))
-    assert "WORKER TIMEOUT" in server.said
+    assert "WORKER TIMEOUT" in server.log_text
     server.stop()

@@ -16,8 +16,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import expect
 
-from tests.conftest import FLOWER
-from tests.described import PROBLEM
+from tests.api_document import PROBLEM
+from tests.constants import FLOWER
 
 from . import test_home
 from .conftest import PATIENCE

@@ -23,7 +23,7 @@ from sklearn.datasets import load_iris
 
 from iris_api.errors import IrisError
 from iris_api.monitoring.drift import LARGE_PSI, LEAST_ROWS
-from tests.conftest import FLOWER, ROOT
+from tests.constants import FLOWER, ROOT
 
 from .conftest import PATIENCE, environment, free_port, wait_for
 
@@ -484,7 +484,7 @@ def test_a_refused_model_raises_an_alert(prometheus: Prometheus) -> None:
     server = prometheus.server
     (Path(server.settings["IRIS_MODEL_DIR"]) / "manifest.json").write_text("{}")
     wait_for(lambda: firing(prometheus, "IrisModelRefused"), "the alert")
-    lines = [json.loads(line) for line in server.said.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in server.log_text.splitlines() if line.startswith("{")]
     assert [line["reason"] for line in lines if line["event"] == "model_refused"]
     assert server.predicts()
 

@@ -18,8 +18,8 @@ from iris_api.bundle.store import Bundle
 from iris_api.settings import Settings
 from iris_api.web import routes
 from iris_api.web.auth import public
+from tests.api_document import ApiDocument as Described
 from tests.conftest import FLOWER, ROOT, Key
-from tests.described import Described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,13 +7,15 @@ import pytest
 
 from iris_api import create_app
 from iris_api.settings import Settings
-from iris_api.web import request_log
+from iris_api.web import recording
 from tests.conftest import FLOWER, Key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from flask.testing import FlaskClient
+
+    from iris_api.web.recording import RequestLogRecord
 
 
 @pytest.mark.parametrize("given", ["abc-123", "a" * 128, "trace/1:2+3=4@host_5.6"])
@@ -109,13 +111,13 @@ def test_what_waits_to_be_written_holds_no_batch(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thousands of lines may wait; of a batch there is only what its line says."""
-    held: list[request_log.RequestLogRecord] = []
-    monkeypatch.setattr(request_log.logger, "handle", held.append)
+    held: list[RequestLogRecord] = []
+    monkeypatch.setattr(recording.logger, "handle", held.append)
     client.post("/v1/predict", json=[FLOWER] * 1_000)
     client.post("/v1/predict", json=FLOWER)
     batch, single = held
     assert vars(batch)["msg"]["rows"] == 1_000
-    assert "said" not in vars(batch)
+    assert vars(batch)["_arguments"] is None
     assert "msg" not in vars(single), "a line is made when it is written"
     assert single.msg["rows"] == 1
 
