@@ -17,7 +17,7 @@ from iris_api.settings import Settings
 from .reload import BundleWatcher, ManifestFollower, PollingThread
 from .shutdown import drain_at_sigterm, hold_signals_while_forking, release_signals
 from .startup import check_addresses, check_options, freeze_garbage, local_address, print_example
-from .unreadable import register_error_handler
+from .unreadable import answer_errors_of, register_error_handler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,10 +88,12 @@ def post_fork(server: Any, _worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In a worker that is ready: follow the server's bundle, and handle signals from now on."""
+    service = _service(worker)
+    answer_errors_of(worker, service)
     directory = installed()
     if directory is not None:
         published = _published_manifest(directory, worker.ppid)
-        worker.polling_thread = PollingThread(ManifestFollower(_service(worker), published).poll)
+        worker.polling_thread = PollingThread(ManifestFollower(service, published).poll)
         worker.polling_thread.start()
     release_signals()
 

@@ -6,7 +6,7 @@ import json
 import logging
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.errors import (
     ExpectationFailed,
@@ -45,6 +45,18 @@ def register_error_handler(app: Flask) -> None:
     Call it before the first request.
     """
     app.register_error_handler(ParseException, problems.render_unreadable_body)
+
+
+def answer_errors_of(worker: Any, service: Service) -> None:
+    """Have a worker of any class answer requests that it can't parse with problem documents.
+
+    Its own `handle_error` sends HTML, and quotes the request in the log.
+    """
+
+    def handle_error(_request: Any, client: socket.socket, _address: Any, error: Exception) -> None:
+        answer_error(service, client, error)
+
+    worker.handle_error = handle_error
 
 
 def answer_error(service: Service, client: socket.socket, error: Exception) -> None:

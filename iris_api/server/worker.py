@@ -19,7 +19,6 @@ from iris_api.web.request import record_queue_wait
 from .connection import NOT_READY, Connection, RequestState
 from .connection_worker import ConnectionWorker
 from .scheduling import RequestQueue
-from .unreadable import answer_error
 
 if TYPE_CHECKING:
     import socket
@@ -216,10 +215,6 @@ class EventLoopWorker(ConnectionWorker):
         answered = not future.cancelled() and future.exception() is None
         conn.keep_alive = answered and future.result()
         self.send(conn)
-
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
-        """Answer a request that can't be parsed; Gunicorn would quote it in the log."""
-        answer_error(self.service, client, exc)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Stop at once, without the pool's lock: this signal may have interrupted its holder."""

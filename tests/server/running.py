@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import sock
 from gunicorn.config import Config
 
+from iris_api.server.unreadable import answer_errors_of
 from iris_api.server.worker import EventLoopWorker
 from iris_api.settings import Settings
 from iris_api.web.service import Service
@@ -57,6 +58,7 @@ class RunningWorker(EventLoopWorker):
         worker = cls(1, 1, sock.create_sockets(config, log), None, 30, config, log)
         worker.wsgi = app
         worker.service = Service(Settings())
+        answer_errors_of(worker, worker.service)
         worker.tpool = worker.get_thread_pool()
         worker.poller = selectors.DefaultSelector()
         worker.method_queue.init()
