@@ -275,6 +275,6 @@ def test_stdout_is_json_lines_and_nothing_else(start: Callable[..., Server]) -> 
     events = [line["event"] for line in lines]
     assert any("Booting worker" in event for event in events)
     assert any("Shutting down" in event for event in events)
-    assert events.count("unreadable") >= 3
+    assert events.count("unreadable_request") >= 3
     ready = next(line for line in lines if line["event"] == "ready")
     assert ready["address"] == server.url

@@ -180,7 +180,7 @@ def test_a_key_revoked_before_a_worker_started_stays_revoked(
     os.kill(old, signal.SIGKILL)
     wait_for(lambda: server.workers() not in ([], [old]), "a new worker")
     assert server.ask("GET", "/v1/model", headers={"X-API-Key": revoked})[0] == 401
-    wait_for(lambda: "API keys not taken up" in server.log_text, "the line of the log")
+    wait_for(lambda: "keys_refused" in server.log_text, "the line of the log")
     server.stop()
 
 
