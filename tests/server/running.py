@@ -80,6 +80,14 @@ class RunningWorker(EventLoopWorker):
         assert not self.thread.is_alive()
         assert self.nr_conns == 0, "a connection was never closed"
 
+    def close_all(self) -> None:
+        """End a worker whose loop was never started."""
+        while self.nr_conns:
+            self.wait_for_and_dispatch_events(0)
+        self.set_accept_enabled(False)
+        for each in (*self.sockets, self.poller, self.method_queue, self.tmp):
+            each.close()
+
     def call(self, action: Callable[..., Any], *arguments: Any) -> None:
         """Call on the event-loop thread, and wait for its end."""
         done = threading.Event()

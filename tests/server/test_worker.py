@@ -209,8 +209,4 @@ def test_the_worker_stays_within_its_budget(monkeypatch: pytest.MonkeyPatch) -> 
             assert [response(client) for client in clients] == [b"200 ok"] * CLIENTS
     assert events == ["answered"] * CLIENTS + ["sent"] * CLIENTS
     assert calls / CLIENTS <= CALLS
-    while worker.nr_conns:
-        worker.wait_for_and_dispatch_events(0)
-    worker.set_accept_enabled(False)
-    for each in (*worker.sockets, worker.poller, worker.method_queue, worker.tmp):
-        each.close()
+    worker.close_all()
