@@ -26,7 +26,7 @@ import click
 import numpy as np
 
 from . import report
-from .contenders import ROOT, WORKERS, Contender, behind_nginx, on_our_gunicorn, ours, rival
+from .contenders import ROOT, WORKERS, Contender, behind_nginx, on_our_gunicorn, rival, service
 from .load import Sample, Scenario, run
 
 SINGLE = [Scenario(1, connections, kept) for connections in (8, 64) for kept in (True, False)]
@@ -52,10 +52,10 @@ def contenders(model: Path, work: Path) -> list[Contender]:
     defaults = ["-c", "python:benchmarks.rivals"]
     tutorial = ["gunicorn", *defaults, "-w", str(WORKERS), "-b", "127.0.0.1:{port}"]
     return [
-        ours(model),
+        service(model),
         on_our_gunicorn("bare WSGI floor", "benchmarks.rivals.floor:app"),
         on_our_gunicorn("empty Flask view", "benchmarks.rivals.empty_flask:app"),
-        behind_nginx(ours(model), work),
+        behind_nginx(service(model), work),
         rival("strong FastAPI", uvicorn("strong_fastapi"), model, work),
         rival("tutorial FastAPI", uvicorn("tutorial_fastapi"), model, work),
         rival("tutorial Flask", [*tutorial, "benchmarks.rivals.tutorial_flask:app"], model, work),
@@ -125,7 +125,7 @@ def pss_per_worker(model: Path) -> float:
     """MiB of PSS that each of two more workers adds, after all have predicted."""
     sizes = []
     for workers in (2, 4):
-        server = ours(model, workers=workers)
+        server = service(model, workers=workers)
         server.start()
         time.sleep(1)
         for _ in range(400):
@@ -167,7 +167,7 @@ def paced(server: Contender, samples: Any, body: Path) -> float:
 
 def start_seconds(model: Path) -> float:
     """Seconds from the start of the process to its first correct answer."""
-    server = ours(model)
+    server = service(model)
     try:
         return server.start()
     finally:

@@ -119,7 +119,7 @@ def free_port() -> int:
         return port
 
 
-def ours(model: Path, *, workers: int = WORKERS, name: str = "ours") -> Contender:
+def service(model: Path, *, workers: int = WORKERS, name: str = "ours") -> Contender:
     """The service as it ships: the command of the README, with all features on."""
     port = free_port()
     environment = {
@@ -138,7 +138,7 @@ def without(parts: str) -> Contender:
         parts: Separated by commas: `log` (the log line), `records` (log line and metrics), `keys`,
             `answer` (the prediction).
     """
-    server = ours(ROOT / "model", name=f"without {parts}")
+    server = service(ROOT / "model", name=f"without {parts}")
     if parts == "log":
         server.environment["IRIS_LOG_LEVEL"] = "error"
     else:

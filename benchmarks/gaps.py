@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from .contenders import KEY, ONE_ROW, ROOT, behind_nginx, ours
+from .contenders import KEY, ONE_ROW, ROOT, behind_nginx, service
 
 KEEP_ALIVE_SECONDS = 1.0
 
@@ -29,9 +29,9 @@ KEEP_ALIVE_SECONDS = 1.0
 def gaps(requests: int, clients: int) -> None:
     """Count the answers by status; clients pause for 0.9 to 1.1 s between their requests."""
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
-        service = ours(ROOT / "model")
-        service.environment["GUNICORN_CMD_ARGS"] = f"--keep-alive {KEEP_ALIVE_SECONDS:.0f}"
-        server = behind_nginx(service, Path(work))
+        backend = service(ROOT / "model")
+        backend.environment["GUNICORN_CMD_ARGS"] = f"--keep-alive {KEEP_ALIVE_SECONDS:.0f}"
+        server = behind_nginx(backend, Path(work))
         server.start()
         statuses: Counter[str] = Counter()
         try:

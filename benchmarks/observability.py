@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .bench import bodies
-from .contenders import KEY, ROOT, ours, without
+from .contenders import KEY, ROOT, service, without
 from .load import Scenario, run
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare(files: dict[int, Path], rounds: int) -> None:
     Other programs on the machine only add to a figure, so the lowest of the rounds is nearest to
     the cost itself.
     """
-    on, off = ours(ROOT / "model"), without("records")
+    on, off = service(ROOT / "model"), without("records")
     click.echo("| load | with, CPU µs | without | difference | of the lowest of each |")
     click.echo("|---|---:|---:|---:|---:|")
     try:
@@ -65,7 +65,7 @@ def compare(files: dict[int, Path], rounds: int) -> None:
 
 def scrape(body: Path) -> None:
     """Print CPU and latency of a scrape of four workers that have predicted."""
-    server = ours(ROOT / "model", workers=4)
+    server = service(ROOT / "model", workers=4)
     try:
         server.start()
         run(server, Scenario(1, 64), body, seconds=3)

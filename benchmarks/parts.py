@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from .bench import bodies
-from .contenders import ROOT, on_our_gunicorn, ours, without
+from .contenders import ROOT, on_our_gunicorn, service, without
 from .load import Scenario, run
 
 PARTS = ("log", "records", "keys", "answer", "records,keys,answer")
@@ -25,7 +25,7 @@ SCENARIO = Scenario(1, 64)
 def parts(rounds: int) -> None:
     """Print the CPU of a request of one row with and without each part."""
     servers = [
-        ours(ROOT / "model"),
+        service(ROOT / "model"),
         *map(without, PARTS),
         on_our_gunicorn("empty Flask view", "benchmarks.rivals.empty_flask:app"),
         on_our_gunicorn("bare WSGI floor", "benchmarks.rivals.floor:app"),

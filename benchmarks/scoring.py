@@ -27,7 +27,7 @@ import click
 import numpy as np
 
 from .bench import FEATURES
-from .contenders import KEY, ROOT, WORKERS, Contender, ours
+from .contenders import KEY, ROOT, WORKERS, Contender, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def scoring(rows: int, posted: int, rounds: int) -> None:
         show_memory(whole, scored)
         write_rows(whole, rows)
         write_rows(first, posted)
-        server = ours(ROOT / "model")
+        server = service(ROOT / "model")
         ways = [
             Way(f"score, {rows:,} rows", rows, partial(score, whole, scored)),
             Way(f"score, {posted:,} rows", posted, partial(score, first, first_scored)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .bench import bodies
-from .contenders import ROOT, ours
+from .contenders import ROOT, service
 from .load import Scenario, run
 
 WARM_UP_SECONDS = 5
@@ -19,7 +19,7 @@ STEP_SECONDS = 20
 @click.option("--requests", default=1_000_000, show_default=True)
 def soak(requests: int) -> None:
     """Print the PSS of the process tree after the warm-up, and again every few seconds."""
-    server = ours(ROOT / "model")
+    server = service(ROOT / "model")
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         body = bodies(Path(work))[1]
         server.start()

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from .bench import bodies
-from .contenders import ROOT, on_our_gunicorn, ours
+from .contenders import ROOT, on_our_gunicorn, service
 from .load import Sample, Scenario, run
 
 KINDS = (
@@ -38,7 +38,7 @@ def workers(rounds: int) -> None:
         servers = []
         for kind in KINDS:
             for server in (
-                ours(ROOT / "model"),
+                service(ROOT / "model"),
                 on_our_gunicorn("empty Flask view", "benchmarks.rivals.empty_flask:app"),
                 on_our_gunicorn("bare WSGI floor", "benchmarks.rivals.floor:app"),
             ):
