@@ -1,4 +1,4 @@
-"""Train the iris random forest and write its bundle: the only thing that writes `model/`.
+"""Train the iris random forest and write its bundle into `model/`.
 
 To serve another model, copy this file and change its contract, its data and its estimator.
 """
@@ -16,10 +16,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from sklearn.model_selection import StratifiedKFold
 
-from iris_api.bundle.manifest import Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.manifest import Content, Evaluation
 from iris_api.bundle.store import Bundle
+from iris_api.contract.columns import FeatureSpec
+from iris_api.contract.contract import Contract
 from iris_api.errors import IrisError
-from iris_api.training.export import export, reference, sample, tool_versions
+from iris_api.training.export import export, tool_versions
+from iris_api.training.reference import reference, sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +47,7 @@ CONTRACT = Contract(
 
 
 def cross_validate(estimator: Any, rows: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities of each row, by a clone of the estimator that was fitted without it."""
+    """Probabilities of each row, from a clone that was fitted without the row."""
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=42)
     probabilities = np.zeros((len(rows), len(CONTRACT.classes)))
     splits = list(folds.split(rows, labels))
@@ -56,7 +59,7 @@ def cross_validate(estimator: Any, rows: NDArray[Any], labels: NDArray[Any]) -> 
 
 
 def evaluate(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> Evaluation:
-    """How well the cross-validated probabilities do."""
+    """Accuracy, log loss and confusion matrix of the cross-validated probabilities."""
     predicted = probabilities.argmax(axis=1)
     return Evaluation(
         method=f"stratified {FOLDS}-fold cross-validation, shuffled with seed 42",
@@ -89,10 +92,10 @@ def train(model_dir: Path) -> None:
             contract=CONTRACT,
             versions=tool_versions(),
             evaluation=evaluate(probabilities, labels),
-            # What the service will predict of rows like these, not what they are.
+            # Live predictions are compared with predictions, not with the true classes.
             reference=reference(rows, probabilities.argmax(axis=1), len(CONTRACT.classes)),
             golden=exported.golden,
-            # Real rows, shown to whoever has a key: leave it out where they are nobody's business.
+            # Every caller with a key can see these rows: leave the sample out if they are private.
             sample=sample(rows, labels),
         )
         bundle = Bundle.save(model_dir, content, exported.artefacts)
@@ -102,7 +105,7 @@ def train(model_dir: Path) -> None:
 
 
 def summarise(bundle: Bundle, refusal: str | None) -> None:
-    """Print what was made, in a few lines."""
+    """Print the evaluation, the runtime and the files that were written."""
     evaluation = bundle.manifest.evaluation
     served_by = bundle.manifest.artefacts[0].runtime
     click.echo(f"Accuracy  {evaluation.accuracy:.4f}   {evaluation.method}")

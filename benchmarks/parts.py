@@ -1,6 +1,6 @@
-"""What each part of a request costs: `python -m benchmarks.parts`.
+"""The cost of each part of a request: `python -m benchmarks.parts`.
 
-The service, the service without one part or several, an empty Flask view and the floor take turns.
+The service, the service without one or more parts, an empty Flask view and the floor take turns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .bench import bodies
 from .contenders import ROOT, on_our_gunicorn, ours, without
 from .load import Scenario, run
 
-PARTS = ("logs", "metrics", "auth", "answer", "logs,metrics,auth,answer")
+PARTS = ("log", "records", "keys", "answer", "records,keys,answer")
 SCENARIO = Scenario(1, 64)
 
 
@@ -30,7 +30,7 @@ def parts(rounds: int) -> None:
         on_our_gunicorn("empty Flask view", "benchmarks.rivals.empty_flask:app"),
         on_our_gunicorn("bare WSGI floor", "benchmarks.rivals.floor:app"),
     ]
-    taken: dict[str, list[float]] = defaultdict(list)
+    cpu: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         body = bodies(Path(work))[1]
         try:
@@ -38,15 +38,15 @@ def parts(rounds: int) -> None:
                 server.start()
             with click.progressbar(servers * rounds, label="Measuring") as turns:
                 for server in turns:
-                    taken[server.name].append(run(server, SCENARIO, body, seconds=1).cpu_us)
+                    cpu[server.name].append(run(server, SCENARIO, body, seconds=1).cpu_us)
         finally:
             for server in servers:
                 server.stop()
-    medians = {name: statistics.median(values) for name, values in taken.items()}
+    medians = {name: statistics.median(values) for name, values in cpu.items()}
     click.echo("| server | CPU, µs | less than ours |")
     click.echo("|---|---:|---:|")
-    for name, cpu in medians.items():
-        click.echo(f"| {name} | {cpu:.0f} | {medians['ours'] - cpu:.0f} |")
+    for name, median in medians.items():
+        click.echo(f"| {name} | {median:.0f} | {medians['ours'] - median:.0f} |")
 
 
 if __name__ == "__main__":

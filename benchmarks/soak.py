@@ -1,4 +1,4 @@
-"""Does memory grow? `python -m benchmarks.soak`: a million requests, and the PSS meanwhile."""
+"""Whether memory grows over a million requests: `python -m benchmarks.soak`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEP_SECONDS = 20
 @click.command()
 @click.option("--requests", default=1_000_000, show_default=True)
 def soak(requests: int) -> None:
-    """Print the PSS after the warm-up, and again every few seconds."""
+    """Print the PSS of the process tree after the warm-up, and again every few seconds."""
     server = ours(ROOT / "model")
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         body = bodies(Path(work))[1]

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iris_api.cli import keys, model, score
+from iris_api import cli
 from iris_api.settings import Settings, run_by_flask_command
-from iris_api.web import (
-    auth,
-    openapi,
-    pages,
-    problems,
-    request,
-    request_log,
-    request_metrics,
-    routes,
-    shed,
-)
+from iris_api.web import auth, docs, pages, problems, recording, request, routes
 from iris_api.web.flask_app import StatelessFlask
 from iris_api.web.service import Service
 
@@ -28,31 +18,29 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Build the WSGI application.
 
     Args:
-        settings: What to build it with; left out, they are read from the environment.
+        settings: Its settings; by default they are read from the environment.
 
     Raises:
         OperatorError: if a setting, the keys or the bundle can't be used.
     """
-    service = Service(settings or Settings.read())
     app = StatelessFlask("iris_api", static_folder=None)
     app.url_map.merge_slashes = False
-    app.extensions["iris_api"] = service
+    service = app.extensions["iris_api"] = Service(settings or Settings.read())
 
     app.register_blueprint(routes.bp)
     app.register_blueprint(pages.bp)
-    openapi.init_app(app)
-    request.init_app(app)
-    request_log.init_app(app)
-    request_metrics.init_app(app)
-    problems.init_app(app)
-    shed.init_app(app)
-    auth.init_app(app)
-    keys.init_app(app)
-    model.init_app(app)
-    score.init_app(app)
+    docs.init_app(app)
 
-    # A command such as `keys add` must work before there is a key file or a model.
+    # The order matters: an exchange begins first, and its id is sent last.
+    request.init_app(app)
+    recording.init_app(app)
+    auth.init_app(app)
+    problems.init_app(app)
+
+    cli.init_app(app)
+
+    # A command such as `keys add` has to work before there is a key file or a model.
     if not run_by_flask_command():
         service.open()
-        openapi.write(app)
+        docs.build(app)
     return app

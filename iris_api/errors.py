@@ -1,7 +1,7 @@
-"""Every error the service raises on purpose, in one tree.
+"""Every error that the service raises on purpose, in one tree.
 
-Each carries what its receiver needs: a sentence with the mend, an HTTP status, and a slug that
-names the kind of problem. Nothing here knows Flask; `errors` renders the tree over HTTP.
+An error carries what its receiver needs: a sentence that says how to mend it, the HTTP status, and
+a slug that names the kind of problem. `web.problems` renders the tree over HTTP.
 """
 
 from __future__ import annotations
@@ -14,23 +14,31 @@ from typing_extensions import TypedDict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MAX_REASON_CHARACTERS = 300
+SEND_A_KEY = "Send a valid API key as 'X-API-Key: KEY' or as 'Authorization: Bearer KEY'."
+
 
 def reason(error: Exception) -> str:
-    """What another library's error says, in one line of bounded length."""
+    """The first line of another library's error, at most 300 characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    return lines[0][:MAX_REASON_CHARACTERS]
 
 
 class IrisError(Exception):
-    """Root of the tree; its message is one sentence for whoever caused it."""
+    """Root of the tree. Its message is one sentence for whoever caused the error."""
 
     status: ClassVar[int] = 500
     slug: ClassVar[str | None] = None
     title: ClassVar[str | None] = None
+    detail: ClassVar[str] = ""
+    """The message of an error that is raised without one."""
     public: ClassVar[bool] = True
-    """Whether the message may be shown to a client."""
+    """Whether a client may see the message."""
     headers: ClassVar[dict[str, str]] = {}
     """Response headers that belong to this problem."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.detail)
 
     @property
     def extensions(self) -> Mapping[str, object]:
@@ -39,7 +47,7 @@ class IrisError(Exception):
 
 
 class OperatorError(IrisError):
-    """Something only the operator can mend: it stops the start, and clients see no detail."""
+    """Only the operator can mend it: it stops the start, and clients see no detail."""
 
     status = 503
     public = False
@@ -47,7 +55,7 @@ class OperatorError(IrisError):
 
 
 class SettingsError(OperatorError):
-    """A setting is unknown or has a value that can't be used."""
+    """A setting is unknown, or its value can't be used."""
 
 
 class KeyFileError(OperatorError):
@@ -55,11 +63,11 @@ class KeyFileError(OperatorError):
 
 
 class BundleError(OperatorError):
-    """A bundle is missing, broken or not to be trusted."""
+    """A bundle is missing, broken or can't be trusted."""
 
 
 class CountersError(OperatorError):
-    """What the processes of a server have counted can't be read."""
+    """The counters of a server's processes can't be read."""
 
 
 class TableError(OperatorError):
@@ -67,7 +75,7 @@ class TableError(OperatorError):
 
 
 class ExportError(OperatorError):
-    """An estimator can't be made into a bundle."""
+    """An estimator can't become a bundle."""
 
 
 class NotAuthenticatedError(IrisError):
@@ -76,33 +84,37 @@ class NotAuthenticatedError(IrisError):
     status = 401
     slug = "not-authenticated"
     title = "API key required"
+    detail = SEND_A_KEY
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="iris-api"'}
 
 
 class WrongKeyError(IrisError):
-    """The request carries an API key that is nobody's."""
+    """The request carries an API key that is not known."""
 
     status = 401
     slug = "wrong-key"
     title = "API key not known"
+    detail = f"This API key is not known: it may have been revoked. {SEND_A_KEY}"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="iris-api"'}
 
 
 class OverloadedError(IrisError):
-    """The request has waited so long that its client may be gone."""
+    """The request waited so long that its client may have given up."""
 
     status = 503
     slug = "overloaded"
     title = "Overloaded"
+    detail = "The service is overloaded: try again in a second."
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
 class DrainingError(IrisError):
-    """The server is about to stop: whoever asks whether it is ready should go elsewhere."""
+    """The server is about to stop, so new requests should go to another one."""
 
     status = 503
     slug = "draining"
     title = "Draining"
+    detail = "This server is about to stop: send requests to another one."
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
@@ -121,6 +133,9 @@ class BodyTooLargeError(IrisError):
     slug = "body-too-large"
     title = "Body too large"
 
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"A body may have {max_bytes:,} bytes at most: split the batch.")
+
 
 class TooManyRowsError(IrisError):
     """The batch has more rows than one request may have."""
@@ -129,6 +144,9 @@ class TooManyRowsError(IrisError):
     slug = "too-many-rows"
     title = "Batch too large"
 
+    def __init__(self, rows: int, max_rows: int) -> None:
+        super().__init__(f"The batch has {rows:,} rows and may have {max_rows:,}: split it.")
+
 
 class MediaTypeError(IrisError):
     """The body is declared as something other than plain JSON."""
@@ -136,11 +154,12 @@ class MediaTypeError(IrisError):
     status = 415
     slug = "media-type"
     title = "Wrong media type"
+    detail = "Send the body as 'Content-Type: application/json'."
     headers: ClassVar[dict[str, str]] = {"Accept-Post": "application/json"}
 
 
 class FieldProblem(TypedDict):
-    """One thing wrong with a body: where (`row` only in a batch, from 0), what, and its kind."""
+    """One error in a body: its row (from 0, in a batch only), field, message and kind."""
 
     row: NotRequired[int]
     field: NotRequired[str]
@@ -150,7 +169,7 @@ class FieldProblem(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with a body, with None for what it does not have."""
+    """One error in a body, with None where it has no row or no field."""
 
     row: int | None
     field: str | None
@@ -158,9 +177,9 @@ class FieldError:
     type: str
 
     def as_member(self) -> FieldProblem:
-        """The error as a member of the problem's `errors`, without what it does not have."""
-        told = {name: value for name, value in asdict(self).items() if value is not None}
-        return cast("FieldProblem", told)
+        """The error as a member of the problem's `errors`, without the parts that are None."""
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return cast("FieldProblem", fields)
 
 
 class ContractError(IrisError):
@@ -171,12 +190,12 @@ class ContractError(IrisError):
     title = "Input breaks the contract"
 
     def __init__(self, errors: tuple[FieldError, ...], total: int) -> None:
-        shown = "" if total == len(errors) else f" The first {len(errors)} are listed."
-        super().__init__(f"The body has {total} error{'' if total == 1 else 's'}.{shown}")
+        rest = "" if total == len(errors) else f" The first {len(errors)} are listed."
+        super().__init__(f"The body has {total} error{'' if total == 1 else 's'}.{rest}")
         self.errors = errors
         self.total = total
 
     @property
     def extensions(self) -> Mapping[str, object]:
-        """The listed errors, and how many there are."""
+        """The listed errors, and how many there are in all."""
         return {"errors": [error.as_member() for error in self.errors], "total": self.total}

@@ -16,10 +16,13 @@ from sklearn.ensemble import RandomForestClassifier
 import train
 from iris_api import create_app
 from iris_api.bundle.files import locked
-from iris_api.bundle.manifest import Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.manifest import Content, Evaluation
 from iris_api.bundle.store import Bundle
+from iris_api.contract.columns import FeatureSpec
+from iris_api.contract.contract import Contract
 from iris_api.settings import Settings
-from iris_api.training.export import export, reference, tool_versions
+from iris_api.training.export import export, tool_versions
+from iris_api.training.reference import reference
 from iris_api.web.flask_app import StatelessFlask
 from iris_api.web.keys import digest_of, new_key
 

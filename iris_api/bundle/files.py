@@ -1,4 +1,4 @@
-"""Files that other processes read while we write: replaced whole or not at all."""
+"""Write files that other processes may be reading: each is replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ASIDE = ".new-"
-"""Prefix of a file that is still being written; what bears it after a crash is rubbish."""
+"""Prefix of a file that is being written. After a crash such a file is garbage."""
 
 PART = ".part"
-"""Suffix of a file that is long in the making; after a crash it can be gone on with."""
+"""Suffix of a large file that is being written. After a crash the writing can be resumed."""
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time write in a directory; the lock dies with its process."""
+    """Hold the write lock of a directory. The kernel releases it when the process ends."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -33,9 +33,9 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def replace(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Put a file in place: written aside, flushed to the disk, renamed over what was there.
+    """Write a file aside, flush it to the disk, and rename it to its path.
 
-    Mode and, where we may set it, owner of a file that was there are kept.
+    A file that is replaced passes on its mode and, where permitted, its owner.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=ASIDE)
     aside = Path(name)
@@ -53,7 +53,7 @@ def replace(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 
 
 def _rename_over(aside: Path, path: Path) -> None:
-    """Put a finished file in place; mode and owner of one that was there are kept."""
+    """Rename a finished file to its path, and keep the mode and owner of the file it replaces."""
     if path.exists():
         shutil.copymode(path, aside)
         with suppress(PermissionError):
@@ -62,10 +62,10 @@ def _rename_over(aside: Path, path: Path) -> None:
 
 
 class PartFile:
-    """A file that is long in the making: one process at a time writes it aside, and renames it.
+    """A large file that one process at a time writes aside and then renames.
 
     Raises:
-        BlockingIOError: if another process is at it.
+        BlockingIOError: if another process is writing it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,10 +83,10 @@ class PartFile:
             raise
 
     def start_at(self, size: int) -> None:
-        """Drop what is there after so many bytes, and write on from there.
+        """Truncate the file to a size in bytes, and write on from there.
 
         Raises:
-            EOFError: if there are fewer.
+            EOFError: if the file is shorter.
         """
         if os.fstat(self._file.fileno()).st_size < size:
             raise EOFError(f"{self.aside} is shorter than it was")
@@ -95,34 +95,34 @@ class PartFile:
 
     @property
     def replaces(self) -> bool:
-        """Whether a file is in its place."""
+        """Whether the finished file replaces another."""
         return self.path.exists()
 
     @property
     def size(self) -> int:
-        """How many bytes were written."""
+        """Bytes written so far."""
         return self._file.tell()
 
     def write(self, content: bytes) -> None:
-        """Write on."""
+        """Append to the file."""
         self._file.write(content)
 
     def sync(self) -> None:
-        """See that all is on the disk."""
+        """Flush everything to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def publish(self) -> None:
-        """Put the file in its place."""
+        """Rename the finished file to its path."""
         self.sync()
         _rename_over(self.aside, self.path)
 
     def discard(self) -> None:
-        """Remove what was written aside."""
+        """Remove the unfinished file."""
         self.aside.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others have it, unless it is empty; what could not be written is lost."""
+        """Release the file to other processes, and remove it if it is empty."""
         with suppress(OSError):
             self._file.flush()
         with suppress(OSError):

@@ -1,9 +1,9 @@
-"""The bundle: a directory with a manifest and the artefacts it names, written and read safely.
+"""The bundle on disk: a directory with a manifest and the artefacts that it names.
 
-Artefacts lie in a folder named by the version, and are never changed there. The one act that
-changes what a bundle *is* is the atomic replacement of `manifest.json`, so whoever is interrupted
-leaves the old bundle whole, on any file system and in a mounted volume too. The manifest that was
-replaced stays beside it as `previous.json`, and so do its artefacts.
+Artefacts lie in a folder named after the version and never change there. Only the atomic
+replacement of `manifest.json` changes what the bundle is, so an interrupted writer leaves the old
+bundle whole, on any file system and in a mounted volume too. The replaced manifest stays beside it
+as `previous.json`, and its artefacts stay as well.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import ValidationError
 
-from iris_api.bundle.files import ASIDE, locked, replace
-from iris_api.bundle.manifest import Artefact, Content, Manifest, Runtime
 from iris_api.errors import BundleError
+
+from .files import ASIDE, locked, replace
+from .manifest import Artefact, Content, Manifest, RuntimeName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,16 +34,16 @@ MEND = "train it (train.py --model-dir DIR), or point IRIS_MODEL_DIR at a whole 
 
 @dataclass(frozen=True, slots=True)
 class ArtefactFile:
-    """An artefact on its way into a bundle."""
+    """An artefact that is about to be written into a bundle."""
 
     name: str
-    runtime: Runtime
+    runtime: RuntimeName
     content: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A directory whose manifest and artefacts have been checked against each other."""
+    """A directory whose manifest and artefacts agree."""
 
     directory: Path
     manifest: Manifest
@@ -53,7 +54,7 @@ class Bundle:
 
         Args:
             directory: The bundle's directory.
-            manifest: The manifest to go by, if it is not the one that serves there.
+            manifest: Another manifest to read than the one that serves there.
 
         Raises:
             BundleError: with one sentence that says what is wrong and how to mend it.
@@ -65,11 +66,11 @@ class Bundle:
 
     @classmethod
     def save(cls, directory: Path, content: Content, artefacts: Sequence[ArtefactFile]) -> Self:
-        """Write artefacts and manifest; the bundle that was there stays whole until the last step.
+        """Write artefacts and manifest. A bundle that is replaced stays whole until the last step.
 
         Args:
             directory: The bundle's directory; made if it is missing.
-            content: All that the manifest says but the files.
+            content: The manifest without its files.
             artefacts: The files, the one to serve first.
         """
         manifest = _seal(content, artefacts)
@@ -77,10 +78,10 @@ class Bundle:
         return cls(directory, manifest)
 
     def activate(self, directory: Path) -> Self:
-        """Let another directory serve this bundle: its files, and then its manifest.
+        """Copy this bundle into a serving directory: its artefacts, then its manifest.
 
         Raises:
-            BundleError: if a file of this one changed meanwhile, or the directory can't be written.
+            BundleError: if an artefact changed meanwhile, or the directory can't be written.
         """
         contents = [self.read(artefact) for artefact in self.manifest.artefacts]
         manifest = _placed(self.manifest)
@@ -91,10 +92,10 @@ class Bundle:
         return type(self)(directory, manifest)
 
     def read(self, artefact: Artefact) -> bytes:
-        """The artefact's bytes, after their size and digest matched the manifest.
+        """The bytes of an artefact, checked against the size and digest in the manifest.
 
         Raises:
-            BundleError: if the file is missing or is not the one that was written.
+            BundleError: if the file is missing or differs from the one that was written.
         """
         path = self.directory / artefact.path
         try:
@@ -111,10 +112,10 @@ class Bundle:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file; whether its artefacts are there and whole is another matter.
+    """Read a manifest without looking at its artefacts.
 
     Raises:
-        BundleError: if it is none, or was changed after training.
+        BundleError: if the file is no manifest, or was changed after training.
     """
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
@@ -132,7 +133,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _seal(content: Content, artefacts: Sequence[ArtefactFile]) -> Manifest:
-    """The manifest of this content: its version, and the artefacts' paths below that version."""
+    """Make the manifest: compute its version, and place the artefacts in a folder of that name."""
     listed = tuple(
         Artefact(
             path=file.name,
@@ -142,14 +143,14 @@ def _seal(content: Content, artefacts: Sequence[ArtefactFile]) -> Manifest:
         )
         for file in artefacts
     )
-    # Through JSON and back, so that what is digested here is what a reader will digest.
-    whole = Manifest(artefacts=listed, **dict(content))
-    draft = Manifest.model_validate_json(whole.model_dump_json())
+    # Through JSON and back, so that a reader digests the same content.
+    manifest = Manifest(artefacts=listed, **dict(content))
+    draft = Manifest.model_validate_json(manifest.model_dump_json())
     return _placed(draft.model_copy(update={"version": draft.content_version()}))
 
 
 def _placed(manifest: Manifest) -> Manifest:
-    """The manifest with its artefacts in the folder that bears its version."""
+    """The manifest with its artefacts in the folder named after its version."""
     placed = tuple(
         artefact.model_copy(update={"path": f"{manifest.version}/{PurePath(artefact.path).name}"})
         for artefact in manifest.artefacts
@@ -158,7 +159,7 @@ def _placed(manifest: Manifest) -> Manifest:
 
 
 def _put(directory: Path, manifest: Manifest, contents: Sequence[bytes]) -> None:
-    """Write the artefacts, keep the manifest that was there as the previous one, and replace it."""
+    """Write the artefacts, keep the old manifest as the previous one, and replace it."""
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         (directory / manifest.version).mkdir(exist_ok=True)
@@ -179,7 +180,7 @@ def _version_in(manifest: Path) -> str | None:
 
 
 def _prune(directory: Path, keep: set[str | None]) -> None:
-    """Remove what no manifest names; the version before stays, to go back to."""
+    """Remove versions that no manifest names, and files that an interrupted writer left."""
     for entry in directory.iterdir():
         if VERSION.fullmatch(entry.name) and entry.name not in keep:
             shutil.rmtree(entry, ignore_errors=True)

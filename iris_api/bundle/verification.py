@@ -1,4 +1,4 @@
-"""A bundle tried out in a process of its own, which can crash or hang instead of its caller."""
+"""Verify a bundle in a separate process, which may crash or hang without harm to its caller."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ import subprocess
 import sys
 from pathlib import Path
 
-import orjson
-
-from iris_api.bundle.model import Model
-from iris_api.bundle.store import Bundle
 from iris_api.errors import BundleError, IrisError
 
+from .model import Model
+from .store import Bundle
+
 REFUSED = 65
-"""Exit status for a bundle that was refused; `EX_DATAERR` of sysexits.h."""
-PATIENCE = 120.0
-"""Seconds that it may take."""
+"""Exit status of the process for a refused bundle: `EX_DATAERR` in sysexits.h."""
+TIMEOUT = 120.0
+"""Seconds that loading and predicting may take."""
 
 
 def verify(directory: Path, manifest: Path | None = None) -> Bundle:
-    """Load a bundle in a process of its own, and have it predict.
+    """Load a bundle in a separate process and predict with it.
 
-    Digests, versions and contract are checked, the golden rows replayed, and one row of the
-    features' examples answered as a request would be.
+    The process checks digests, versions and contract, replays the golden rows, and predicts the
+    row of the features' examples.
 
     Args:
         directory: The bundle's directory.
-        manifest: The manifest to go by, if it is not the one that serves there.
+        manifest: Another manifest to read than the one that serves there.
 
     Raises:
         BundleError: with one sentence that says what is wrong.
     """
-    found = Bundle.load(directory, manifest)
+    bundle = Bundle.load(directory, manifest)
     paths = [str(path.absolute()) for path in (directory, manifest) if path]
     command = [sys.executable, "-m", __name__, *paths]
     home = Path(__file__).parent.parent.parent
     try:
-        ended = subprocess.run(  # noqa: S603  # this very program, on paths
-            command, cwd=home, capture_output=True, text=True, timeout=PATIENCE, check=False
+        process = subprocess.run(  # noqa: S603  # The arguments are paths.
+            command, cwd=home, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise BundleError(f"{directory} took over {PATIENCE:.0f} s to load") from error
-    if ended.returncode:
-        raise BundleError(_why(directory, ended))
-    return found
+        raise BundleError(f"{directory} took over {TIMEOUT:.0f} s to load") from error
+    if process.returncode:
+        raise BundleError(_why(directory, process))
+    return bundle
 
 
-def _why(directory: Path, ended: subprocess.CompletedProcess[str]) -> str:
-    if ended.returncode < 0:
-        killer = signal.Signals(-ended.returncode).name
-        return f"{directory} can't be loaded: its process was ended by {killer}"
-    last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    return last if ended.returncode == REFUSED else f"{directory} can't be loaded: {last}"
+def _why(directory: Path, process: subprocess.CompletedProcess[str]) -> str:
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        return f"{directory} can't be loaded: its process was ended by {name}"
+    last = (process.stderr.strip().splitlines() or ["no message"])[-1]
+    return last if process.returncode == REFUSED else f"{directory} can't be loaded: {last}"
 
 
 def _try_out(directory: Path, manifest: Path | None = None) -> None:
     model = Model.of(Bundle.load(directory, manifest), max_rows=1)
-    model.answer(orjson.dumps(model.manifest.contract.example))
+    example = model.schema.single.validate_python(model.manifest.contract.example)
+    _ = model.predict([example]).first
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from typing_extensions import TypedDict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iris_api.bundle.manifest import Manifest, Reference
+    from iris_api.bundle.manifest import Manifest
+    from iris_api.contract.reference import Reference
 
 LARGE_PSI = 0.25
 """PSI from which a difference matters, by the convention of credit scoring."""

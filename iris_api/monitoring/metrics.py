@@ -1,81 +1,56 @@
-"""What is counted: Prometheus metrics, bound to their labels once, and summed over all workers.
+"""The Prometheus metrics of the service, summed over all processes of a server.
 
-Names follow https://prometheus.io/docs/practices/naming. A label's values come from the URL map,
-the manifest, the key file or the code, never from a client, so that there are only so many series.
+Names follow https://prometheus.io/docs/practices/naming. Label values come from the URL map, the
+manifest, the key file or the code, never from a client, so the number of series is bounded.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from iris_api.errors import IrisError, NotAuthenticatedError, OverloadedError, WrongKeyError
-from iris_api.monitoring.slots import counted
-from iris_api.monitoring.storage import STORE
+
+from .storage import STORE, StoredCounter, StoredGauge, StoredHistogram, read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
     from prometheus_client import Metric
 
-    from iris_api.monitoring.slots import CounterDirectory
-    from iris_api.monitoring.storage import StoredValue
+    from .counter_directory import CounterDirectory
+    from .storage import Increment, StoredValue
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
 CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 UNMATCHED = "unmatched"
-"""Route of a request that no route matched: its path is the client's, and never a label."""
-
-
-Increment = tuple["StoredValue", float]
-"""What is to be added to a number. What belongs together is added by one call of `STORE.add`."""
-
-
-class StoredCounter(Counter):
-    """A counter that says where its number is."""
-
-    @property
-    def cell(self) -> StoredValue:
-        """The number."""
-        value: Any = self._value
-        return cast("StoredValue", value)
-
-
-class StoredHistogram(Histogram):
-    """A histogram that says what a value adds to, found by bisection."""
-
-    def of(self, amount: float) -> tuple[Increment, Increment]:
-        """What one value adds."""
-        bucket: Any = self._buckets[bisect_left(self._upper_bounds, amount)]
-        total: Any = self._sum
-        return (total, amount), (bucket, 1.0)
-
-    def of_all(self, amounts: NDArray[np.floating[Any]]) -> list[Increment]:
-        """What the values of an array of shape (rows,) add."""
-        found = np.searchsorted(self._upper_bounds, amounts, side="left")
-        cells: list[Any] = [self._sum, *self._buckets]
-        added = [float(amounts.sum()), *np.bincount(found).tolist()]
-        return list(zip(cells, added, strict=False))
+"""Route label of a request that no route matches: its path comes from a client."""
 
 
 class Metrics:
     """The metrics of one app.
 
     Args:
-        directory: Where the server's processes keep their values; none: in this process alone.
+        directory: Where the server's processes keep their values. None keeps them in this process.
     """
 
     def __init__(self, directory: CounterDirectory | None = None) -> None:
         self.directory = directory
-        registry = self._registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
+        self._declare_requests(registry)
+        self._declare_predictions(registry)
+        self._declare_refusals(registry)
+        self._declare_operation(registry)
+        self._in_flight: StoredValue = self.in_flight.value
+        self._of_answer = cache(self._find_of_answer)
+        self._of_caller = cache(lambda name: self.callers.labels(name).value)
+
+    def _declare_requests(self, registry: CollectorRegistry) -> None:
         self.requests = StoredCounter(
             "iris_requests", "Requests answered.", ("route", "status"), registry=registry
         )
@@ -98,12 +73,14 @@ class Metrics:
             ("key",),
             registry=registry,
         )
-        self.in_flight = Gauge(
+        self.in_flight = StoredGauge(
             "iris_requests_in_flight",
             "Requests being answered, the scrape among them.",
             registry=registry,
             multiprocess_mode="livesum",
         )
+
+    def _declare_predictions(self, registry: CollectorRegistry) -> None:
         self.rows = StoredHistogram(
             "iris_request_rows", "Rows of a prediction request.", buckets=ROWS, registry=registry
         )
@@ -126,6 +103,8 @@ class Metrics:
             ("model_version", "feature", "bin"),
             registry=registry,
         )
+
+    def _declare_refusals(self, registry: CollectorRegistry) -> None:
         self.refused = Counter(
             "iris_refused_requests", "Requests refused, by reason.", ("reason",), registry=registry
         )
@@ -140,6 +119,13 @@ class Metrics:
             "Requests refused for they had waited too long.",
             registry=registry,
         )
+        for kind in IrisError.__subclasses__():
+            if kind.slug:
+                self.refused.labels(kind.slug)
+        for reason in ("missing", "wrong"):
+            self.authentication_failures.labels(reason)
+
+    def _declare_operation(self, registry: CollectorRegistry) -> None:
         self.worker_starts = Counter(
             "iris_worker_starts", "Worker processes started.", registry=registry
         )
@@ -151,58 +137,57 @@ class Metrics:
         )
         for outcome in ("activated", "refused"):
             self.swaps.labels(outcome)
-        for reason in ("missing", "wrong"):
-            self.authentication_failures.labels(reason)
-        for kind in IrisError.__subclasses__():
-            if kind.slug:
-                self.refused.labels(kind.slug)
-        self._answered = cache(self._bind_answered)
-        self._caller = cache(lambda name: self.callers.labels(name).cell)
-        in_flight: Any = self.in_flight
-        self._in_flight: StoredValue = in_flight._value
 
-    def expect(self, route: str) -> None:
-        """Have a route's series at zero: a scraper would miss the first of what it never saw."""
+    def declare_route(self, route: str) -> None:
+        """Start a route's series at zero: Prometheus can't see the first increment of a new one."""
         for status in ("200", "401", "422", "500", "503"):
             self.requests.labels(route, status)
         self.seconds.labels(route)
 
-    def begin(self) -> None:
-        """A request came in."""
+    def request_started(self) -> None:
+        """Count a request that came in."""
         STORE.add([(self._in_flight, 1.0)])
 
-    def of_caller(self, name: str) -> Increment:
+    def caller_increment(self, name: str) -> Increment:
         """What a request with the key of this name adds."""
-        return self._caller(name), 1.0
+        return self._of_caller(name), 1.0
 
-    def end(
+    def request_finished(
         self,
         route: str | None,
         status: int,
         *,
         seconds: float,
-        waited: float,
-        also: Iterable[Increment] = (),
+        queue_seconds: float,
+        increments: Iterable[Increment] = (),
     ) -> None:
-        """And it is answered. `route` is a rule of the URL map, or None where none matched."""
-        requests, duration = self._answered(route or UNMATCHED, status)
+        """Count an answered request.
+
+        Args:
+            route: Rule of the URL map, or None if none matched.
+            status: HTTP status of the answer.
+            seconds: Time to answer it.
+            queue_seconds: Time that it waited before.
+            increments: What else to add at the same moment.
+        """
+        requests, duration = self._of_answer(route or UNMATCHED, status)
         STORE.add(
             [
                 (self._in_flight, -1.0),
                 (requests, 1.0),
-                *duration.of(seconds),
-                *self.queue.of(waited),
-                *also,
+                *duration.increments(seconds),
+                *self.queue.increments(queue_seconds),
+                *increments,
             ]
         )
 
-    def unreadable(self, status: int) -> None:
-        """Gunicorn answered a request that it could not read."""
+    def count_unreadable(self, status: int) -> None:
+        """Count a request that the server refused because it could not parse it."""
         self.requests.labels(UNMATCHED, str(status)).inc()
-        self.refuse("unreadable")
+        self.count_refusal("unreadable")
 
-    def refuse(self, reason: str) -> None:
-        """It was refused, for a reason that the code gave a name."""
+    def count_refusal(self, reason: str) -> None:
+        """Count a refused request. The reason is a slug of an error, never a client's text."""
         self.refused.labels(reason).inc()
         if reason == NotAuthenticatedError.slug:
             self.authentication_failures.labels("missing").inc()
@@ -212,24 +197,32 @@ class Metrics:
             self.shed.inc()
 
     def collect(self) -> Iterable[Metric]:
-        """Every instrument with its values, summed over all the processes of the server."""
+        """Every metric with its values, summed over all processes of the server."""
         if self.directory is None:
             return self._registry.collect()
-        return counted(self.directory.path)
+        return read_metrics(self.directory.path)
 
-    def exposition(self, accept: str, facts: Iterable[Metric]) -> tuple[bytes, str]:
-        """All of it as a scraper takes it, with facts that are not counted, and its media type."""
+    def exposition(self, accept: str, extra: Iterable[Metric]) -> tuple[bytes, str]:
+        """Encode all metrics for a scraper.
+
+        Args:
+            accept: The scraper's Accept header.
+            extra: Metrics to add that are not counted here.
+
+        Returns:
+            The body and its media type.
+        """
         encode, media_type = choose_encoder(accept)
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Found([*self.collect(), *facts]))
+        registry = CollectorRegistry()
+        registry.register(_Collected([*self.collect(), *extra]))
         return encode(registry), media_type
 
-    def _bind_answered(self, route: str, status: int) -> tuple[StoredValue, StoredHistogram]:
-        return self.requests.labels(route, str(status)).cell, self.seconds.labels(route)
+    def _find_of_answer(self, route: str, status: int) -> tuple[StoredValue, StoredHistogram]:
+        return self.requests.labels(route, str(status)).value, self.seconds.labels(route)
 
 
-class _Found(Collector):
-    """Metrics that are there already, to be encoded."""
+class _Collected(Collector):
+    """Metrics that were collected before, in the form that an encoder takes."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics

@@ -1,4 +1,4 @@
-"""The predictions of one model version, counted as its training reference is: by class and bin."""
+"""The predictions of one model version, counted by class and by the bins of its reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily
 
-from iris_api.monitoring.drift import Counts, critical_values
+from .drift import Counts, critical_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,73 +19,74 @@ if TYPE_CHECKING:
     from iris_api.bundle.manifest import Manifest
     from iris_api.bundle.model import Model
     from iris_api.contract.tasks import Outcome
-    from iris_api.monitoring.metrics import Increment, Metrics
+
+    from .metrics import Metrics
+    from .storage import Increment
 
 
 class PredictionCounter:
-    """Counts a model's predictions. Its series are there from the start, at zero."""
+    """Counts a model's predictions. All its series exist from the start, at zero."""
 
     def __init__(self, metrics: Metrics, model: Model) -> None:
-        self._instruments = metrics
+        self._metrics = metrics
         self._manifest = manifest = model.manifest
-        names = manifest.contract.feature_names
         histograms = manifest.reference.features
-        # As the estimator sees them: a float32 row could else fall on the other side of an edge.
+        # In the estimator's own type: rounded to float32, a row may fall on the other side.
         self._edges = [np.array(histogram.edges, model.runtime.dtype) for histogram in histograms]
         self._limits = [edges.astype(np.float64).tolist() for edges in self._edges]
         self._bins = [
             [
-                metrics.feature_rows.labels(model.version, name, str(number)).cell
+                metrics.feature_rows.labels(model.version, name, str(number)).value
                 for number in range(len(histogram.counts))
             ]
-            for name, histogram in zip(names, histograms, strict=True)
+            for name, histogram in zip(manifest.contract.feature_names, histograms, strict=True)
         ]
         self._classes = {
-            name: metrics.predictions.labels(model.version, name).cell
+            name: metrics.predictions.labels(model.version, name).value
             for name in manifest.contract.classes
         }
         self._confidence = metrics.confidence.labels(model.version)
         directory = metrics.directory
         self.since = directory.note_start(model.version) if directory else time.time()
-        """When the first process of the server began to count this version, in Unix time."""
-        self.facts = _facts(manifest)
-        """What a scraper wants to know beside the counts: the model and its reference."""
+        """When the first process of the server began to count this version, as a Unix time."""
+        self.model_metrics = _model_metrics(manifest)
+        """The model's version and reference, as metrics for a scraper."""
 
-    def of(self, outcome: Outcome) -> list[Increment]:
+    def increments(self, outcome: Outcome) -> list[Increment]:
         """What a request's predictions add."""
         rows = len(outcome)
-        of_the_rows = self._of_one(outcome) if rows == 1 else self._of_batch(outcome)
-        return [*self._instruments.rows.of(rows), *of_the_rows]
+        of_rows = self._row_increments(outcome) if rows == 1 else self._batch_increments(outcome)
+        return [*self._metrics.rows.increments(rows), *of_rows]
 
-    def live(self) -> Counts:
-        """All that was counted of this version, by every worker of the server."""
-        return live_counts(self._instruments.collect(), self._manifest)
+    def counts(self) -> Counts:
+        """What every process of the server has counted of this version."""
+        return live_counts(self._metrics.collect(), self._manifest)
 
-    def _of_one(self, outcome: Outcome) -> list[Increment]:
+    def _row_increments(self, outcome: Outcome) -> list[Increment]:
         values = outcome.rows[0].tolist()
         answer = outcome.first
         return [
             (self._classes[answer["prediction"]], 1.0),
-            *self._confidence.of(answer["confidence"]),
+            *self._confidence.increments(answer["confidence"]),
             *[
                 (bins[bisect_right(limits, value)], 1.0)
                 for value, limits, bins in zip(values, self._limits, self._bins)
             ],
         ]
 
-    def _of_batch(self, outcome: Outcome) -> list[Increment]:
-        added: list[Increment] = list(
+    def _batch_increments(self, outcome: Outcome) -> list[Increment]:
+        increments: list[Increment] = list(
             zip(self._classes.values(), outcome.class_counts, strict=True)
         )
-        added += self._confidence.of_all(outcome.confidences)
+        increments += self._confidence.batch_increments(outcome.confidences)
         for values, edges, bins in zip(outcome.rows.T, self._edges, self._bins, strict=True):
-            found = np.searchsorted(edges, values, side="right")
-            added += zip(bins, np.bincount(found).tolist(), strict=False)
-        return added
+            rows = np.bincount(np.searchsorted(edges, values, side="right"))
+            increments += zip(bins, rows.tolist(), strict=False)
+        return increments
 
 
 def live_counts(metrics: Iterable[Metric], manifest: Manifest) -> Counts:
-    """The rows of a model version by bin and class, out of the metrics of a server."""
+    """The rows of a model version by bin and by class, from the metrics of a server."""
     rows = {
         (name, str(number)): 0
         for name, histogram in zip(
@@ -105,49 +106,53 @@ def live_counts(metrics: Iterable[Metric], manifest: Manifest) -> Counts:
                 classes[labels["class"]] = int(sample.value)
     return Counts(
         features=tuple(
-            tuple(count for (of, _), count in rows.items() if of == name)
+            tuple(count for (feature, _), count in rows.items() if feature == name)
             for name in manifest.contract.feature_names
         ),
         classes=tuple(classes.values()),
     )
 
 
-def _facts(manifest: Manifest) -> list[Metric]:
-    model = GaugeMetricFamily(
+def _model_metrics(manifest: Manifest) -> list[Metric]:
+    """Gauges that describe the model: what it is, its reference, and its limits for drift."""
+    version, reference, contract = manifest.version, manifest.reference, manifest.contract
+    info = GaugeMetricFamily(
         "iris_model_info",
         "The model that serves: its version, and the digest of the artefact that answers.",
         labels=("name", "model_version", "sha256"),
     )
-    model.add_metric((manifest.name, manifest.version, manifest.served.sha256), 1)
-    rows = GaugeMetricFamily(
-        "iris_reference_rows",
-        "Training rows, by the bin that a feature fell into.",
-        labels=("model_version", "feature", "bin"),
-    )
+    info.add_metric((manifest.name, version, manifest.served.sha256), 1)
     classes = GaugeMetricFamily(
         "iris_reference_predictions",
         "Training rows, by the class predicted in cross-validation.",
         labels=("model_version", "class"),
     )
-    critical = GaugeMetricFamily(
+    for name, count in zip(contract.classes, reference.classes, strict=True):
+        classes.add_metric((version, name), count)
+    rows = GaugeMetricFamily(
+        "iris_reference_rows",
+        "Training rows, by the bin that a feature fell into.",
+        labels=("model_version", "feature", "bin"),
+    )
+    for name, histogram in zip(contract.feature_names, reference.features, strict=True):
+        for number, count in enumerate(histogram.counts):
+            rows.add_metric((version, name, str(number)), count)
+    return [info, classes, rows, *_critical_metrics(manifest)]
+
+
+def _critical_metrics(manifest: Manifest) -> list[Metric]:
+    *of_features, of_classes = critical_values(manifest.reference)
+    features = GaugeMetricFamily(
         "iris_drift_critical_value",
         "Chi-squared quantile that the PSI of a feature is measured with.",
         labels=("model_version", "feature"),
     )
-    critical_classes = GaugeMetricFamily(
+    for name, value in zip(manifest.contract.feature_names, of_features, strict=True):
+        features.add_metric((manifest.version, name), value)
+    classes = GaugeMetricFamily(
         "iris_class_drift_critical_value",
         "Chi-squared quantile that the PSI of the predicted classes is measured with.",
         labels=("model_version",),
     )
-    version = manifest.version
-    values = critical_values(manifest.reference)
-    for name, histogram, value in zip(
-        manifest.contract.feature_names, manifest.reference.features, values, strict=False
-    ):
-        critical.add_metric((version, name), value)
-        for number, count in enumerate(histogram.counts):
-            rows.add_metric((version, name, str(number)), count)
-    for name, count in zip(manifest.contract.classes, manifest.reference.classes, strict=True):
-        classes.add_metric((version, name), count)
-    critical_classes.add_metric((version,), values[-1])
-    return [model, rows, classes, critical, critical_classes]
+    classes.add_metric((manifest.version,), of_classes)
+    return [features, classes]

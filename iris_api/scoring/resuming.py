@@ -1,7 +1,8 @@
-"""Where the lines of a scoring run go, and how a run that was stopped is gone on with.
+"""Writes the files of a scoring run, and resumes a run that was interrupted.
 
-Files are written aside and renamed at the end. Every so many chunks, and when a run is stopped,
-they are flushed to the disk, and a checkpoint beside them says how far they go.
+Output and rejects are written to `.part` files and renamed at the end. At regular intervals, and
+when a run is interrupted, both are flushed to disk and a checkpoint beside them records the
+progress.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from iris_api.bundle.files import PART, PartFile, replace
-from iris_api.scoring.table import Place  # noqa: TC001  # Pydantic asks for it
+
+from .table import Place  # Pydantic needs it at run time
 
 if TYPE_CHECKING:
     import os
 
-    from iris_api.scoring.scorer import Scored, Scorer
+    from .scorer import Scored, Scorer
 
-CHUNKS_BETWEEN = 64
+CHECKPOINT_CHUNKS = 64
 """Chunks from one checkpoint to the next: about 16 MB of input, and a second or two."""
 
 
 class Job(BaseModel):
-    """What two runs must have in common for the second to go on with the first."""
+    """What must be equal for a run to resume an interrupted one."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -40,22 +42,22 @@ class Job(BaseModel):
 
     @classmethod
     def of(
-        cls, source: Path, given: os.stat_result, header: bytes, model_version: str, rejects: Path
+        cls, source: Path, state: os.stat_result, header: bytes, model_version: str, rejects: Path
     ) -> Self:
-        """The job of scoring a file that was looked at."""
+        """The job of scoring a file in the given state."""
         return cls(
             input=str(source.resolve()),
-            inode=given.st_ino,
-            size=given.st_size,
-            modified_ns=given.st_mtime_ns,
+            inode=state.st_ino,
+            size=state.st_size,
+            modified_ns=state.st_mtime_ns,
             header=hashlib.sha256(header).hexdigest(),
             model_version=model_version,
             rejects=str(rejects),
         )
 
 
-class Reached(BaseModel):
-    """How far a run has come: places in its three files, and rows."""
+class Progress(BaseModel):
+    """How far a run is: its place in the input, bytes of its output files, and rows."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -63,6 +65,7 @@ class Reached(BaseModel):
     output: int = 0
     rejects: int = 0
     rows: int = 0
+    """Rows with an answer."""
     rejected: int = 0
 
     @property
@@ -72,47 +75,53 @@ class Reached(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """How far a job has come."""
+    """The progress of a job, as the file beside the output holds it."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     job: Job
-    reached: Reached
+    progress: Progress
 
 
 class Stream:
-    """Standard output or error in the place of a `PartFile`: what is written has gone."""
+    """Standard output or error with the methods of `PartFile`. What is written can't be undone."""
 
     replaces = False
     size = 0
-    """Nothing can be dropped after."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def write(self, content: bytes) -> None:
-        """Write whole lines."""
+        """Write whole lines, and flush them."""
         self._file.write(content)
         self._file.flush()
 
     def start_at(self, size: int) -> None:
-        """Nothing can be dropped."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is buffered."""
 
     def publish(self) -> None:
-        """It is in its place."""
+        """Do nothing."""
 
     def discard(self) -> None:
-        """Nothing can be taken back."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """It is not ours to close."""
+        """Do nothing: the process owns the stream."""
 
 
 class Run:
-    """One run of a job, from its own start or from where another one stopped."""
+    """One run of a job, from the start or from the checkpoint of an interrupted run.
+
+    Args:
+        output: Where the lines with answers go.
+        rejects: Where the rejected lines go.
+        checkpoint: The file that records the progress.
+        job: None for a run that can't be resumed.
+    """
 
     def __init__(
         self,
@@ -124,23 +133,23 @@ class Run:
         self._output, self._rejects, self._path = output, rejects, checkpoint
         self._job = job
         self._chunks = 0
-        self.reached = Reached()
+        self.progress = Progress()
         self.outdated = False
-        """Whether another job was stopped here."""
+        """Whether there was a checkpoint that can't be used."""
 
     def begin(self, scorer: Scorer) -> Place | None:
-        """Write the header, or take up the run before; returns where to read on."""
+        """Write the header, or resume an interrupted run; returns where to read on."""
         self._rejects_header = scorer.rejects_header
-        found = self._stopped()
-        if found and found.job == self._job:
+        checkpoint = self._read_checkpoint()
+        if checkpoint and checkpoint.job == self._job:
             with suppress(EOFError):
-                self._output.start_at(found.reached.output)
-                self._rejects.start_at(found.reached.rejects)
-                self.reached = found.reached
-                return found.reached.place
+                self._output.start_at(checkpoint.progress.output)
+                self._rejects.start_at(checkpoint.progress.rejects)
+                self.progress = checkpoint.progress
+                return checkpoint.progress.place
         self.outdated = self._path.exists()
-        if found:
-            self._forget(found.job)
+        if checkpoint:
+            self._remove_rejects_of(checkpoint.job)
         self._path.unlink(missing_ok=True)
         self._output.start_at(0)
         self._rejects.start_at(0)
@@ -148,14 +157,14 @@ class Run:
         return None
 
     def add(self, scored: Scored) -> None:
-        """Write what became of a chunk."""
-        before = self.reached
+        """Write the lines of a chunk."""
+        before = self.progress
         if scored.rejected and not before.rejected:
             self._rejects.write(self._rejects_header)
         self._output.write(scored.output)
         self._rejects.write(scored.rejects)
-        # At once, as a signal may come at any moment: what was written after it counts for nothing.
-        self.reached = Reached(
+        # One assignment: a signal may interrupt at any moment, and must find a consistent progress.
+        self.progress = Progress(
             place=scored.end,
             output=self._output.size,
             rejects=self._rejects.size,
@@ -163,27 +172,27 @@ class Run:
             rejected=before.rejected + scored.rejected,
         )
         self._chunks += 1
-        if self._chunks % CHUNKS_BETWEEN == 0:
+        if self._chunks % CHECKPOINT_CHUNKS == 0:
             self._save()
 
     def finish(self) -> None:
-        """Put the files in place, the output last.
+        """Rename the files into place, the output last.
 
-        Without rejects a file that was there for them is left with a header alone: it may hold
-        those of an earlier run, and is not ours to remove.
+        Without rejected rows, an existing file of that name is replaced by one with a header alone:
+        it may hold the rejects of an earlier run, and it may be a file that must not be removed.
         """
-        if not self.reached.rejected and self._rejects.replaces:
+        if not self.progress.rejected and self._rejects.replaces:
             self._rejects.write(self._rejects_header)
-        if self.reached.rejected or self._rejects.replaces:
+        if self.progress.rejected or self._rejects.replaces:
             self._rejects.publish()
         else:
             self._rejects.discard()
         self._output.publish()
         self._path.unlink(missing_ok=True)
 
-    def stop(self) -> bool:
-        """Leave what can be gone on with, and nothing else; returns whether there is such."""
-        # On a full disk the checkpoint before this one still stands.
+    def interrupt(self) -> bool:
+        """Keep what another run can resume; otherwise remove everything. Returns which of both."""
+        # On a full disk the last checkpoint is still valid.
         with suppress(OSError):
             self._save()
         if self._job and self._path.exists():
@@ -192,30 +201,30 @@ class Run:
         return False
 
     def discard(self) -> None:
-        """Leave nothing."""
+        """Remove the unfinished files."""
         self._path.unlink(missing_ok=True)
         self._output.discard()
         self._rejects.discard()
 
     def _save(self) -> None:
-        if self._job and self.reached.place:
+        if self._job and self.progress.place:
             self._output.sync()
             self._rejects.sync()
-            checkpoint = Checkpoint(job=self._job, reached=self.reached)
+            checkpoint = Checkpoint(job=self._job, progress=self.progress)
             replace(self._path, checkpoint.model_dump_json().encode())
 
-    def _stopped(self) -> Checkpoint | None:
-        """The checkpoint of a run that was stopped here."""
+    def _read_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint of an interrupted run."""
         with suppress(OSError, ValidationError):
             return Checkpoint.model_validate_json(self._path.read_bytes())
         return None
 
-    def _forget(self, other: Job) -> None:
-        """Remove the rejects that another job wrote aside, unless somebody has a use for them."""
+    def _remove_rejects_of(self, other: Job) -> None:
+        """Remove the unfinished rejects of another job, unless a run writes or reads them."""
         path = Path(other.rejects)
-        left = f"{path}{PART}"
-        if path.is_absolute() and not (self._job and self._job.input == left):
-            # A file that is being written, by this run or another, is locked.
+        part = f"{path}{PART}"
+        if path.is_absolute() and not (self._job and self._job.input == part):
+            # A file that this run or another one is writing is locked.
             with suppress(OSError):
                 file = PartFile(path)
                 file.discard()

@@ -1,7 +1,7 @@
-"""Bulk scoring: chunks of a table to lines with the answers that `POST /v1/predict` gives.
+"""Bulk scoring: chunks of a table in, lines with the answers of `POST /v1/predict` out.
 
-Bounds are looked at by column; only a row that may break the contract meets Pydantic, which
-decides, and says what is wrong with it.
+Bounds are checked column by column. Only a row that may break the contract is validated by
+Pydantic, which decides, and words the reasons.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import numpy as np
 import orjson
 
 from iris_api.contract.rows import EXACT_INTEGER
-from iris_api.contract.tasks import FIGURES
-from iris_api.scoring.table import Rejected
+from iris_api.dialects.native import figures
+
+from .table import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,22 +30,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from iris_api.bundle.manifest import FeatureSpec
     from iris_api.bundle.model import Model
-    from iris_api.scoring.table import Chunk, Place, Table
+    from iris_api.contract.columns import FeatureSpec
 
-WHOLE = b"0123456789+- "
-DECIMAL = WHOLE + b".eE"
-"""All that a number is written with. Python would also take `1_000`, `nan` and other digits."""
+    from .table import Chunk, Place, Table
+
+INTEGER_CHARACTERS = b"0123456789+- "
+NUMBER_CHARACTERS = INTEGER_CHARACTERS + b".eE"
+"""Every character of a number. Python alone would also accept `1_000`, `nan` and other digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What became of a chunk: lines for the output and for the rejects, and how many of each."""
+    """The result of one chunk: lines for the output and for the rejects, and their counts."""
 
     output: bytes
     rejects: bytes
     rows: int
+    """Rows with an answer."""
     rejected: int
     end: Place
 
@@ -53,7 +56,8 @@ class Scorer:
     """Scores the chunks of one table with one model; safe to call from several threads.
 
     Raises:
-        TableError: if the header does not have each feature once, or has a name of an answer's.
+        TableError: if the header lacks a feature or has it twice, or has a column that the output
+            adds.
     """
 
     def __init__(self, model: Model, table: Table) -> None:
@@ -62,63 +66,62 @@ class Scorer:
         self._features = contract.features
         self._low, self._high = np.array([_bounds(feature) for feature in contract.features]).T
         self._labels = np.array([f",{quoted(name)}".encode() for name in contract.classes])
-        self._end = table.end_of_line
-        answers = ("prediction", "confidence", *(f"probability_{n}" for n in contract.classes))
-        self.wanted = _wanted(table, contract.feature_names, answers)
-        self._ranks = np.argsort(np.argsort(self.wanted))
-        added = "".join(f",{quoted(name)}" for name in answers).encode()
-        self.header = table.mark + table.header + added + self._end
-        self.rejects_header = table.mark + b"line,reasons," + table.header + self._end
+        self._line_ending = table.line_ending
+        added = ("prediction", "confidence", *(f"probability_{n}" for n in contract.classes))
+        self.feature_columns = _feature_columns(table, contract.feature_names, added)
+        self._ranks = np.argsort(np.argsort(self.feature_columns))
+        names = "".join(f",{quoted(name)}" for name in added).encode()
+        mark = table.byte_order_mark
+        self.header = mark + table.header + names + self._line_ending
+        self.rejects_header = mark + b"line,reasons," + table.header + self._line_ending
 
     def score(self, chunk: Chunk) -> Scored:
         """Validate and predict the records of a chunk."""
-        rows, wrong = self._rows(chunk)
+        rows, reasons = self._validate(chunk)
         records = chunk.records
-        if wrong:
-            rows = np.delete(rows, list(wrong), axis=0)
-            records = [record for i, record in enumerate(records) if i not in wrong]
-        refused = [Rejected(chunk.lines[i], told, chunk.records[i]) for i, told in wrong.items()]
+        if reasons:
+            rows = np.delete(rows, list(reasons), axis=0)
+            records = [record for i, record in enumerate(records) if i not in reasons]
+        refused = [Rejected(chunk.lines[i], why, chunk.records[i]) for i, why in reasons.items()]
         rejected = sorted(chunk.rejected + refused, key=attrgetter("line"))
         return Scored(
-            self._answered(records, rows),
-            b"".join(self._reject(one) for one in rejected),
+            self._output_lines(records, rows),
+            b"".join(map(self._reject_line, rejected)),
             len(records),
             len(rejected),
             chunk.end,
         )
 
-    def _rows(self, chunk: Chunk) -> tuple[NDArray[np.float64], dict[int, str]]:
-        """All rows, shape (records, features), and what is wrong with some of them, by index."""
-        rows = self._at_once(chunk)
+    def _validate(self, chunk: Chunk) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """All rows, shape (records, features), and the reasons against some of them, by index."""
+        rows = self._parse_at_once(chunk)
         if rows is None:
             pairs = zip(chunk.cells.columns, self._features, strict=True)
             rows = np.column_stack([_numbers(cells, feature) for cells, feature in pairs])
-        kept = ((rows >= self._low) & (rows <= self._high)).all(axis=1)
-        if kept.all():
+        inside = ((rows >= self._low) & (rows <= self._high)).all(axis=1)
+        if inside.all():
             return rows, {}
         columns = chunk.cells.columns
-        told = (
-            (i, self._reasons([cells[i] for cells in columns]))
-            for i in np.flatnonzero(~kept).tolist()
-        )
-        return rows, {i: reasons for i, reasons in told if reasons}
+        suspects = np.flatnonzero(~inside).tolist()
+        reasons = {i: self._reasons([cells[i] for cells in columns]) for i in suspects}
+        return rows, {i: why for i, why in reasons.items() if why}
 
-    def _at_once(self, chunk: Chunk) -> NDArray[np.float64] | None:
-        """All rows, if every cell is a number as JSON has them."""
-        text = chunk.cells.in_a_row()
-        if text.translate(None, DECIMAL + b","):
+    def _parse_at_once(self, chunk: Chunk) -> NDArray[np.float64] | None:
+        """All rows, parsed as one JSON array, if every cell is a number in JSON's syntax."""
+        text = chunk.cells.joined()
+        if text.translate(None, NUMBER_CHARACTERS + b","):
             return None
         try:
-            found = orjson.loads(b"[%b]" % text)
+            numbers = orjson.loads(b"[%b]" % text)
         except orjson.JSONDecodeError:
             return None
         count = len(self._features)
-        if len(found) != len(chunk.records) * count:
+        if len(numbers) != len(chunk.records) * count:
             return None
         for rank, feature in zip(self._ranks, self._features, strict=True):
-            if feature.type == "int" and float in map(type, found[rank::count]):
+            if feature.type == "int" and float in map(type, numbers[rank::count]):
                 return None
-        rows = np.fromiter(found, np.float64, len(found)).reshape(-1, count)
+        rows = np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, count)
         return rows[:, self._ranks]
 
     def _reasons(self, cells: Sequence[bytes]) -> str:
@@ -127,27 +130,31 @@ class Scorer:
         errors = self._model.schema.errors(row)
         return "; ".join(f"{error.field}: {error.message}" for error in errors)
 
-    def _answered(self, records: list[bytes], rows: NDArray[np.float64]) -> bytes:
-        """The records with their answers, as the lines of the output."""
+    def _output_lines(self, records: list[bytes], rows: NDArray[np.float64]) -> bytes:
+        """The records with their answers appended."""
         if not records:
             return b""
-        found = self._model.outcome(np.ascontiguousarray(rows, self._model.runtime.dtype))
-        labels = found.labels
-        steps = found.steps
+        outcome = self._model.predict_array(np.ascontiguousarray(rows, self._model.runtime.dtype))
+        labels = outcome.labels
+        steps = outcome.steps
         confidences = steps[np.arange(len(steps)), labels]
-        ends = np.full(len(steps), self._end)
-        figures = _figures()
-        given = (figures[column] for column in steps.T)
-        cells = (self._labels[labels], figures[confidences], *given, ends)
-        answers = _joined(cells).splitlines(keepends=True)
+        endings = np.full(len(steps), self._line_ending)
+        cells = _probability_cells()
+        probabilities = (cells[column] for column in steps.T)
+        columns = (self._labels[labels], cells[confidences], *probabilities, endings)
+        answers = _joined(columns).splitlines(keepends=True)
         return b"".join(chain.from_iterable(zip(records, answers, strict=True)))
 
-    def _reject(self, rejected: Rejected) -> bytes:
-        return f"{rejected.line},{quoted(rejected.reasons)},".encode() + rejected.record + self._end
+    def _reject_line(self, rejected: Rejected) -> bytes:
+        prefix = f"{rejected.line},{quoted(rejected.reasons)},".encode()
+        return prefix + rejected.record + self._line_ending
 
 
 def score_all(scorer: Scorer, chunks: Iterable[Chunk], *, threads: int) -> Iterator[Scored]:
-    """Score chunks on several threads, in their order; a few are held at a time."""
+    """Score chunks on several threads and yield the results in order.
+
+    At most one chunk more than there are threads is held at a time.
+    """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Scored]] = deque()
         for chunk in chunks:
@@ -159,9 +166,9 @@ def score_all(scorer: Scorer, chunks: Iterable[Chunk], *, threads: int) -> Itera
 
 
 @cache
-def _figures() -> NDArray[np.bytes_]:
-    """Each probability that can be answered, as a cell; made for who scores, not for a server."""
-    return np.array([b"," + figure for figure in FIGURES])
+def _probability_cells() -> NDArray[np.bytes_]:
+    """A cell for each probability an answer can have, made on first use: a server needs none."""
+    return np.array([b"," + figure for figure in figures()])
 
 
 def quoted(text: str) -> str:
@@ -171,25 +178,25 @@ def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _wanted(table: Table, features: Sequence[str], answers: Sequence[str]) -> list[int]:
-    """Which columns are the features'."""
+def _feature_columns(table: Table, features: Sequence[str], added: Sequence[str]) -> list[int]:
+    """The index of each feature's column."""
     names = table.names
-    told = [f"no column {name}" for name in features if name not in names]
-    told += [f"more than one column {name}" for name in features if names.count(name) > 1]
-    if told:
-        other = "" if set(features) & set(names) else _separator(table.header)
-        mend = other or "it has to name each feature once"
-        raise table.error(f"the header has {', '.join(told)}: {mend}")
-    taken = [name for name in answers if name in names]
+    problems = [f"no column {name}" for name in features if name not in names]
+    problems += [f"more than one column {name}" for name in features if names.count(name) > 1]
+    if problems:
+        separator = "" if set(features) & set(names) else _other_separator(table.header)
+        remedy = separator or "it has to name each feature once"
+        raise table.error(f"the header has {', '.join(problems)}: {remedy}")
+    taken = [name for name in added if name in names]
     if taken:
         columns, them = ("column", "it") if len(taken) == 1 else ("columns", "them")
         columns = f"{columns} {', '.join(taken)}"
-        raise table.error(f"the header has {columns}, which the answers are to have: rename {them}")
+        raise table.error(f"the header has {columns}, which the output adds: rename {them}")
     return [names.index(name) for name in features]
 
 
-def _separator(header: bytes) -> str:
-    """What to do about a header that seems to have something else between its names than commas."""
+def _other_separator(header: bytes) -> str:
+    """The remedy, if the names seem to be separated by something other than commas."""
     for mark, name in ((b";", "semicolons"), (b"\t", "tabs")):
         if mark in header:
             return f"there are {name} in it, but cells have to be separated by commas"
@@ -197,7 +204,7 @@ def _separator(header: bytes) -> str:
 
 
 def _bounds(feature: FeatureSpec) -> tuple[float, float]:
-    """Bounds that only a good row keeps; whether one is good that does not, Pydantic knows."""
+    """Bounds that every valid value keeps. Pydantic decides about a value outside them."""
     if feature.type == "float":
         return feature.minimum, feature.maximum
     largest = EXACT_INTEGER - 1
@@ -205,12 +212,12 @@ def _bounds(feature: FeatureSpec) -> tuple[float, float]:
 
 
 def _numbers(cells: list[bytes], feature: FeatureSpec) -> NDArray[np.float64]:
-    """A column's numbers, read as JSON if they can be; NaN where there is none."""
+    """The numbers of a column, parsed as JSON if possible; NaN for a cell that is not a number."""
     text = b",".join(cells)
     with suppress(orjson.JSONDecodeError):
-        found = [] if _foreign(text, feature).strip(b",") else orjson.loads(b"[%b]" % text)
-        if len(found) == len(cells):
-            return np.array(found, np.float64)
+        numbers = [] if _foreign(text, feature).strip(b",") else orjson.loads(b"[%b]" % text)
+        if len(numbers) == len(cells):
+            return np.array(numbers, np.float64)
     return np.fromiter((_number(cell, feature) for cell in cells), np.float64, len(cells))
 
 
@@ -221,7 +228,7 @@ def _number(cell: bytes, feature: FeatureSpec) -> float:
 
 
 def _value(cell: bytes, feature: FeatureSpec) -> float | str:
-    """The number as JSON would have it, or the text that is none."""
+    """The number as JSON would have it, or the cell's text if it is not a number."""
     with suppress(ValueError):
         if not _foreign(cell, feature):
             return int(cell) if feature.type == "int" else float(cell)
@@ -229,11 +236,11 @@ def _value(cell: bytes, feature: FeatureSpec) -> float | str:
 
 
 def _foreign(text: bytes, feature: FeatureSpec) -> bytes:
-    """What of a text is no part of a number."""
-    return text.translate(None, WHOLE if feature.type == "int" else DECIMAL)
+    """The characters that no number of this feature has."""
+    return text.translate(None, INTEGER_CHARACTERS if feature.type == "int" else NUMBER_CHARACTERS)
 
 
 def _joined(columns: Iterable[NDArray[np.bytes_]]) -> bytes:
-    """The texts of each row, one after the other; NumPy pads them with zeros."""
+    """The cells row by row, as one text. NumPy pads cells with zero bytes, which are removed."""
     parts = [column.view(np.uint8).reshape(len(column), -1) for column in columns]
     return np.concatenate(parts, axis=1).tobytes().translate(None, b"\0")

@@ -1,36 +1,38 @@
-"""A CSV file (RFC 4180) as chunks of records, each known by the line it starts in.
+"""Reads a CSV file (RFC 4180) in chunks of records, each with the line it starts in.
 
-Lines without a quote are cut up at once, others by the `csv` module; the records are the same.
-Their cells are not made one by one where nobody asks for that: most rows are read as text of many.
+A chunk without quotes is split with NumPy; any other goes through the `csv` module. The records are
+the same. Most cells never become Python objects: the rows of a chunk are parsed as one text.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from iris_api.errors import TableError
 
+from .records import split_records
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from .records import Record
+
 CHUNK_BYTES = 256 * 1024
 MAX_RECORD_BYTES = 1024 * 1024
 COMMA, NEWLINE, BOM = ord(","), ord("\n"), b"\xef\xbb\xbf"
 NEWLINES_TO_COMMAS = bytes.maketrans(b"\n", b",")
-QUOTED, LONE_RETURN = re.compile('"[^"]*"'), re.compile("\r(?!\n)")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place between two records: how many bytes are before it, and which line begins there."""
+    """A place between two records: the bytes before it, and the line that begins there."""
 
     offset: int = 0
     line: int = 1
@@ -38,10 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that is no row of the model's: the line it starts in, why, and how it came.
-
-    A line whose quotes make no sense stands as one cell.
-    """
+    """A record that is not a row of the model: its first line, the reasons, and its text."""
 
     line: int
     reasons: str
@@ -49,278 +48,220 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class CutCells:
-    """Cells in the wanted columns, cut out one by one."""
+class SplitCells:
+    """Cells of the selected columns, already split."""
 
     columns: list[list[bytes]]
-    """The cells, column by column as they are wanted."""
-    wanted: Sequence[int]
+    """One list of cells per selected column, in the order of the selection."""
+    selected: Sequence[int]
+    """Indexes of the selected columns in the file."""
 
-    def in_a_row(self) -> bytes:
-        """All cells with commas between them, row by row and as they stand in it."""
-        ordered = (cells for _, cells in sorted(zip(self.wanted, self.columns, strict=True)))
+    def joined(self) -> bytes:
+        """The selected cells of all rows with commas between them, in the order of the file."""
+        ordered = (cells for _, cells in sorted(zip(self.selected, self.columns, strict=True)))
         return b",".join(chain.from_iterable(zip(*ordered, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
-class PlainCells:
-    """Cells in the wanted columns of lines without a quote, which are cut where that is asked."""
+class UnquotedCells:
+    """Cells of the selected columns in lines without quotes, split only when `columns` is read."""
 
     text: bytes
-    marks: NDArray[np.intp]
-    """Where the commas and the line ends are: one after each cell."""
+    ends: NDArray[np.intp]
+    """Offset of the comma or line feed after each cell."""
     width: int
-    wanted: Sequence[int]
+    """Columns of the file."""
+    selected: Sequence[int]
 
     @property
     def columns(self) -> list[list[bytes]]:
-        """The cells, column by column as they are wanted."""
+        """One list of cells per selected column, in the order of the selection."""
         cells = self.text.replace(b"\r", b"").replace(b"\n", b",").split(b",")
-        return [cells[column : -1 : self.width] for column in self.wanted]
+        return [cells[column : -1 : self.width] for column in self.selected]
 
-    def in_a_row(self) -> bytes:
-        """All cells with commas between them, row by row and as they stand in it."""
-        kept = np.zeros(self.width, np.bool_)
-        kept[self.wanted] = True
-        sizes = np.diff(self.marks, prepend=-1)
-        bytes_kept = np.repeat(np.tile(kept, len(sizes) // self.width), sizes)
-        found = np.frombuffer(self.text, np.uint8)[bytes_kept].tobytes()
-        return found.translate(NEWLINES_TO_COMMAS, b"\r").removesuffix(b",")
+    def joined(self) -> bytes:
+        """The selected cells of all rows with commas between them, in the order of the file."""
+        is_selected = np.zeros(self.width, np.bool_)
+        is_selected[self.selected] = True
+        sizes = np.diff(self.ends, prepend=-1)
+        keep = np.repeat(np.tile(is_selected, len(sizes) // self.width), sizes)
+        kept = np.frombuffer(self.text, np.uint8)[keep].tobytes()
+        return kept.translate(NEWLINES_TO_COMMAS, b"\r").removesuffix(b",")
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive records, as they came but for the line ends, and their cells.
+    """Consecutive records without their line endings, and their cells.
 
-    Blank lines and what was rejected are in neither.
+    Blank lines and rejected records are in neither.
     """
 
     records: list[bytes]
     lines: Sequence[int]
-    cells: CutCells | PlainCells
+    """The line that each record starts in."""
+    cells: SplitCells | UnquotedCells
     rejected: list[Rejected]
     end: Place
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What `csv` made of the lines from `start` to before `end`, counted from 0."""
-
-    start: int
-    end: int
-    text: bytes
-    cells: list[str]
-    wrong: str = ""
-
-
 class Table:
-    """A CSV file that is open for reading, its header read; a byte order mark is kept apart."""
+    """A CSV file, open for reading, whose header has been read.
+
+    Args:
+        file: Where to read; a file that can seek, if `resume` is called.
+        name: What error messages call it.
+
+    Raises:
+        TableError: if there is no header that can be read.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        # Of the whole process: `csv` has no other way.
+        # The limit is of the whole process: `csv` has no other.
         csv.field_size_limit(MAX_RECORD_BYTES)
         self._file = file
         self._name = name
         self._pending = b""
-        self._taken = 0
+        self._bytes_read = 0
         self._line = 1
-        self.mark = b""
-        self.end_of_line = b"\n"
-        header = self._header()
+        self.byte_order_mark = b""
+        self.line_ending = b"\n"
+        header = self._read_header()
         self.header = header.text
         self.names = [name.strip() for name in header.cells]
         if self._pending.startswith(b"\r\n", len(header.text)):
-            self.end_of_line = b"\r\n"
-        self._skip(len(header.text) + len(self.end_of_line), header.end)
+            self.line_ending = b"\r\n"
+        self._consume(len(header.text) + len(self.line_ending), header.end)
 
-    def error(self, told: str) -> TableError:
-        """What is wrong with it, as an error."""
-        return TableError(f"{self._name}: {told}")
+    def error(self, message: str) -> TableError:
+        """An error whose message begins with the name of the file."""
+        return TableError(f"{self._name}: {message}")
 
     @property
     def place(self) -> Place:
         """Where the next record begins."""
-        return Place(self._taken - len(self._pending), self._line)
+        return Place(self._bytes_read - len(self._pending), self._line)
 
-    def go_on(self, place: Place) -> None:
-        """Read on from a place that a chunk of the same file ended at."""
+    def resume(self, place: Place) -> None:
+        """Read on from the end of an earlier chunk of the same file."""
         self._file.seek(place.offset)
-        self._pending, self._taken, self._line = b"", place.offset, place.line
+        self._pending, self._bytes_read, self._line = b"", place.offset, place.line
 
-    def chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
-        """All records that follow, with their cells in the wanted columns.
+    def chunks(self, selected: Sequence[int]) -> Iterator[Chunk]:
+        """All records that follow, with their cells in the selected columns.
 
         Raises:
-            TableError: if a record is so long that this is no table.
+            TableError: if a record is too long for this to be a table.
         """
         more = True
         while more:
             more = self._fill()
             text = self._whole_lines(last=not more)
             if text:
-                yield self._lines(text, wanted) or self._any(text, wanted, last=not more)
+                yield self._one_record_a_line(text, selected) or self._any_records(
+                    text, selected, last=not more
+                )
             if len(self._pending) > MAX_RECORD_BYTES + CHUNK_BYTES:
-                told = f"a record of more than {MAX_RECORD_BYTES:,} bytes"
-                raise self.error(f"line {self._line} begins {told}: is this a CSV file?")
+                record = f"a record of more than {MAX_RECORD_BYTES:,} bytes"
+                raise self.error(f"line {self._line} begins {record}: is this a CSV file?")
 
     def _fill(self) -> bool:
         block = self._file.read(CHUNK_BYTES)
         self._pending += block
-        self._taken += len(block)
+        self._bytes_read += len(block)
         return bool(block)
 
     def _whole_lines(self, *, last: bool) -> bytes:
         text = self._pending
         if last and text and not text.endswith(b"\n"):
-            return text + self.end_of_line
+            return text + self.line_ending
         return text if last else text[: text.rfind(b"\n") + 1]
 
-    def _skip(self, size: int, lines: int) -> None:
+    def _consume(self, size: int, lines: int) -> None:
         self._pending = self._pending[size:]
         self._line += lines
 
-    def _header(self) -> _Record:
+    def _read_header(self) -> Record:
         more = True
         while more and len(self._pending) <= MAX_RECORD_BYTES:
             more = self._fill()
             if self._pending.startswith(BOM):
-                self.mark, self._pending = BOM, self._pending.removeprefix(BOM)
-            found = next(_records(self._whole_lines(last=not more), last=not more), None)
-            if found and found.text.strip() and not found.wrong:
-                return found
-            if found:
-                raise self.error(self._no_header(found))
-        raise self.error(self._no_header())
+                self.byte_order_mark, self._pending = BOM, self._pending.removeprefix(BOM)
+            lines = self._whole_lines(last=not more)
+            header = next(split_records(lines, last=not more, max_bytes=MAX_RECORD_BYTES), None)
+            if header and header.text.strip() and not header.error:
+                return header
+            if header:
+                raise self.error(self._why_no_header(header))
+        raise self.error(self._why_no_header())
 
-    def _no_header(self, found: _Record | None = None) -> str:
-        if not self._taken:
-            return "it is empty"
+    def _why_no_header(self, first: Record | None = None) -> str:
+        if not self._bytes_read:
+            return "the file is empty"
         if b"\r" in self._pending and b"\n" not in self._pending:
-            return "its lines end with CR alone: save it with line ends of LF or CRLF"
-        if not found:
+            return "the lines end with CR alone: save the file with LF or CRLF line endings"
+        if not first:
             return "there is no header: is this a CSV file?"
-        told = f"the header can't be read: {found.wrong}"
-        return told if found.wrong else "line 1 is blank: the header has to stand there"
+        if first.error:
+            return f"the header can't be read: {first.error}"
+        return "line 1 is blank: the header has to be there"
 
-    def _lines(self, text: bytes, wanted: Sequence[int]) -> Chunk | None:
-        """The records of lines that are one whole row each; None of any others."""
+    def _one_record_a_line(self, text: bytes, selected: Sequence[int]) -> Chunk | None:
+        """The records, if each line is one whole record of the right width; else None."""
         rows = text.count(b"\n")
-        if self.end_of_line == b"\n":
-            all_alike = b"\r" not in text
+        if self.line_ending == b"\n":
+            same_endings = b"\r" not in text
         else:
-            all_alike = rows == text.count(self.end_of_line) == text.count(b"\r")
-        if not all_alike:
+            same_endings = rows == text.count(self.line_ending) == text.count(b"\r")
+        if not same_endings:
             return None
+        split = self._split_quoted if b'"' in text else self._split_unquoted
         try:
-            cells = (self._quoted if b'"' in text else self._plain)(text, rows, wanted)
+            cells = split(text, rows, selected)
         except (UnicodeDecodeError, csv.Error):
             return None
         if cells is None:
             return None
         lines = range(self._line, self._line + rows)
-        self._skip(len(text), rows)
-        return Chunk(text.split(self.end_of_line)[:-1], lines, cells, [], self.place)
+        self._consume(len(text), rows)
+        return Chunk(text.split(self.line_ending)[:-1], lines, cells, [], self.place)
 
-    def _plain(self, text: bytes, rows: int, wanted: Sequence[int]) -> PlainCells | None:
-        """The cells of lines without a quote, if all have the right number of commas."""
+    def _split_unquoted(
+        self, text: bytes, rows: int, selected: Sequence[int]
+    ) -> UnquotedCells | None:
+        """The cells of lines without quotes, if all have the right number of commas."""
         text.decode()
         width = len(self.names)
         codes = np.frombuffer(text, np.uint8)
-        marks = np.flatnonzero((codes == COMMA) | (codes == NEWLINE))
-        if len(marks) != rows * width or (codes[marks[width - 1 :: width]] != NEWLINE).any():
+        ends = np.flatnonzero((codes == COMMA) | (codes == NEWLINE))
+        if len(ends) != rows * width or (codes[ends[width - 1 :: width]] != NEWLINE).any():
             return None
-        return PlainCells(text, marks, width, wanted)
+        return UnquotedCells(text, ends, width, selected)
 
-    def _quoted(self, text: bytes, rows: int, wanted: Sequence[int]) -> CutCells | None:
+    def _split_quoted(self, text: bytes, rows: int, selected: Sequence[int]) -> SplitCells | None:
         """The cells of lines with quotes, if each line is a record of the right width."""
         records = list(csv.reader(text.decode().split("\n")[:-1], strict=True))
         if len(records) != rows or set(map(len, records)) != {len(self.names)}:
             return None
-        columns = [[cells[column].encode() for cells in records] for column in wanted]
-        return CutCells(columns, wanted)
+        columns = [[cells[column].encode() for cells in records] for column in selected]
+        return SplitCells(columns, selected)
 
-    def _any(self, text: bytes, wanted: Sequence[int], *, last: bool) -> Chunk:
-        """The records of any lines, but for one at the end that is not there as a whole yet."""
+    def _any_records(self, text: bytes, selected: Sequence[int], *, last: bool) -> Chunk:
+        """The records of any lines, without one at the end that is not complete yet."""
         width, count = len(self.names), 0
-        good: list[_Record] = []
+        good: list[Record] = []
         rejected: list[Rejected] = []
-        for record in _records(text, last=last):
+        for record in split_records(text, last=last, max_bytes=MAX_RECORD_BYTES):
             count = record.end
             if not record.text and width > 1:
                 continue
-            if record.wrong or len(record.cells) != width:
+            if record.error or len(record.cells) != width:
                 cells = f"{len(record.cells)} cell{'' if len(record.cells) == 1 else 's'}"
-                told = record.wrong or f"{cells} where the header has {width}"
-                rejected.append(Rejected(self._line + record.start, told, record.text))
+                reasons = record.error or f"{cells} where the header has {width}"
+                rejected.append(Rejected(self._line + record.start, reasons, record.text))
             else:
                 good.append(record)
-        columns = [[record.cells[column].encode() for record in good] for column in wanted]
+        columns = [[record.cells[column].encode() for record in good] for column in selected]
         lines = [self._line + record.start for record in good]
-        self._skip(len(b"".join(text.split(b"\n", count)[:count])) + count, count)
+        self._consume(len(b"".join(text.split(b"\n", count)[:count])) + count, count)
         records = [record.text for record in good]
-        return Chunk(records, lines, CutCells(columns, wanted), rejected, self.place)
-
-
-def _records(text: bytes, *, last: bool) -> Iterator[_Record]:
-    """Cut up whole lines; after a record that is none, go on in the line after its first.
-
-    Without the last lines of a file, a record that needs more lines is left out.
-    """
-    decoded = text.decode("utf-8", "surrogateescape")
-    lines = [f"{line}\n" for line in decoded.split("\n")[:-1]]
-    end = 0
-    while end < len(lines):
-        first = end
-        reader = csv.reader(_each(lines, first), strict=True)
-        try:
-            for cells in reader:
-                start, end = end, first + reader.line_num
-                whole = _text(lines[start:end])
-                yield _Record(start, end, whole, cells or [""], _wrong(whole))
-        except (_NoMoreLinesError, csv.Error) as error:
-            if end == len(lines):
-                return
-            is_open = isinstance(error, _NoMoreLinesError)
-            if is_open and not last and len(_text(lines[end:])) <= MAX_RECORD_BYTES:
-                return
-            told = _broken("".join(lines[end : first + reader.line_num]), is_open=is_open)
-            start, end = end, end + 1
-            as_cell = b'"%b"' % _text(lines[start:end]).replace(b'"', b'""')
-            yield _Record(start, end, as_cell, [], told)
-
-
-class _NoMoreLinesError(Exception):
-    """A line was asked for that is not there: within a record, as its quote is still open."""
-
-
-def _each(lines: list[str], first: int) -> Iterator[str]:
-    yield from islice(lines, first, None)
-    raise _NoMoreLinesError
-
-
-def _broken(read: str, *, is_open: bool) -> str:
-    """Why `csv` could not go on after these lines."""
-    if LONE_RETURN.search(QUOTED.sub("", read)):
-        return "a carriage return in a cell without quotes: lines have to end with LF or CRLF"
-    if '"' not in read:
-        return f"a cell of more than {MAX_RECORD_BYTES:,} characters"
-    if is_open or len(read) > MAX_RECORD_BYTES:
-        return "a quote is opened and never closed"
-    return "a cell goes on after its closing quote: a quote within a cell is written twice"
-
-
-def _text(lines: list[str]) -> bytes:
-    whole = "".join(lines).removesuffix("\n").removesuffix("\r")
-    return whole.encode("utf-8", "surrogateescape")
-
-
-def _wrong(record: bytes) -> str:
-    return "" if _is_utf8(record) else "not UTF-8"
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        return Chunk(records, lines, SplitCells(columns, selected), rejected, self.place)

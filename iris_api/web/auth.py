@@ -1,71 +1,60 @@
-"""API keys on Flask-HTTPAuth. Every route asks for one, but those that say `@public`."""
+"""The guard in front of every view: age first, then the API key, by Flask-HTTPAuth.
+
+Every route requires a key unless its view is marked `@public`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from flask_httpauth import HTTPTokenAuth
-from werkzeug.datastructures import Authorization
 
-from iris_api.errors import NotAuthenticatedError, WrongKeyError
-from iris_api.web.request import current
+from iris_api.errors import NotAuthenticatedError, OverloadedError, WrongKeyError
+
+from .request import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Flask
 
-    from iris_api.web.service import Service
+    from .service import Service
 
 HEADER = "X-API-Key"
-HOW = f"Send a valid API key as '{HEADER}: KEY' or as 'Authorization: Bearer KEY'."
-
-NOBODYS = f"This API key is nobody's: it may have been revoked. {HOW}"
+RAISES = (NotAuthenticatedError, WrongKeyError, OverloadedError)
+"""Errors of the guard."""
 
 View = TypeVar("View", bound="Callable[..., object]")
 
 
-class HeaderAuth(HTTPTokenAuth):  # type: ignore[misc]
-    """The whole of X-API-Key as a token, which there is: who asks has looked."""
-
-    def get_auth(self) -> Authorization:
-        """The key, without Werkzeug's way through all headers."""
-        return Authorization("Bearer", token=current().request.environ["HTTP_X_API_KEY"])
-
-    def ensure_sync(self, f: Callable[..., object]) -> Callable[..., object]:
-        """The function as it is, as in `lean`."""
-        return f
-
-
 def init_app(app: Flask) -> None:
-    """Stand in front of every view of the app, with one guard for each way to send a key."""
+    """Check each request for a guarded view before the view runs."""
     service: Service = app.extensions["iris_api"]
+    max_queue_seconds = service.settings.max_queue_ms / 1000
 
-    def name_of_caller(key: str) -> str | None:
-        name = service.keys.name_of(key)
+    def caller_of(key: str) -> str | None:
         exchange = current()
-        exchange.caller, exchange.wrong_key = name, bool(key) and name is None
-        return name
+        exchange.caller = service.keys.name_of(key)
+        exchange.wrong_key = exchange.caller is None
+        return exchange.caller
 
-    by_header, by_bearer = HeaderAuth(), HTTPTokenAuth(scheme="Bearer")
-    for scheme in (by_header, by_bearer):
-        scheme.verify_token(name_of_caller)
+    require_header = _requirement(HTTPTokenAuth(header=HEADER), caller_of)
+    require_bearer = _requirement(HTTPTokenAuth(scheme="Bearer"), caller_of)
 
     @app.before_request
-    def require_key() -> None:
-        request = current().request
-        endpoint = request.endpoint
+    def guard() -> None:
+        exchange = current()
+        environ, endpoint = exchange.request.environ, exchange.request.endpoint
         if endpoint is None or is_public(app, endpoint):
-            return  # What is not there is 404 for anyone.
-        if "HTTP_X_API_KEY" in request.environ:
-            scheme = by_header
-        elif request.environ.get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ":
-            scheme = by_bearer
-        else:  # Werkzeug would decode other schemes, and raise where it can't.
-            raise NotAuthenticatedError(HOW)
-        # Not by its decorator, which is made for views: it asks for passwords, roles and methods.
-        if scheme.authenticate(scheme.get_auth(), None) is None:
-            _refuse()
+            return  # A path without a route is 404 for everyone.
+        if exchange.queue_seconds > max_queue_seconds:
+            raise OverloadedError
+        if "HTTP_X_API_KEY" in environ:
+            require_header()
+        elif environ.get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ":
+            require_bearer()
+        else:  # Werkzeug decodes other schemes, and fails where it can't.
+            raise NotAuthenticatedError
 
 
 def public(view: View) -> View:
@@ -79,7 +68,15 @@ def is_public(app: Flask, endpoint: str) -> bool:
     return getattr(app.view_functions[endpoint], "public", False)
 
 
-def _refuse() -> NoReturn:
-    if current().wrong_key:
-        raise WrongKeyError(NOBODYS)
-    raise NotAuthenticatedError(HOW)
+def _requirement(
+    scheme: HTTPTokenAuth, caller_of: Callable[[str], str | None]
+) -> Callable[[], None]:
+    """A function that raises unless the request has a valid key of this scheme."""
+    scheme.verify_token(caller_of)
+    scheme.error_handler(_refuse)
+    required: Callable[[], None] = scheme.login_required(lambda: None)
+    return required
+
+
+def _refuse(_status: int) -> NoReturn:
+    raise WrongKeyError if current().wrong_key else NotAuthenticatedError

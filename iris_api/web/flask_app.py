@@ -1,9 +1,8 @@
-"""Flask without what an API has no use for: sessions, coroutine views, and hosts in its routes.
+"""A Flask application without sessions, coroutine views, or hosts in its routes.
 
-Each method overrides one of Flask's or Werkzeug's, and leaves out work that here has one possible
-outcome; where somebody else has a part in it, theirs is called. What a context keeps of how it was
-entered is private to Flask 3.1: another version of it has to pass `tests/test_lean.py`.
-`benchmarks/README.md` says what the steps were worth.
+Every override is of a method that Flask or Werkzeug documents, and skips work that has only one
+possible result here. Where an extension, a signal or a blueprint takes part in a step, Flask's own
+method runs. `benchmarks/README.md` has what each override saves.
 """
 
 from __future__ import annotations
@@ -14,15 +13,11 @@ from typing import TYPE_CHECKING, Any
 from flask import (
     Flask,
     Response,
-    appcontext_popped,
-    appcontext_pushed,
     appcontext_tearing_down,
     request_finished,
     request_started,
     request_tearing_down,
 )
-from flask.ctx import AppContext, RequestContext, _sentinel
-from flask.globals import _cv_app, _cv_request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
@@ -32,91 +27,65 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Request
 
+    Target = tuple[str, str, str]
+    """Scheme, method and path of a request."""
+
 NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 
 
 class NoSessions(SessionInterface):
-    """One empty session for all requests; writing to it is an error, as in Flask's own."""
+    """One empty session for all requests. Writing to it is an error, as in Flask's own."""
 
-    nothing = NullSession()
+    empty = NullSession()
 
     def open_session(self, app: Flask, request: Request) -> NullSession:  # noqa: ARG002
-        """The session that holds nothing."""
-        return self.nothing
+        """Return the empty session."""
+        return self.empty
 
 
-class FixedPaths(MapAdapter):
-    """Of one method and path: it searches once, and is kept if its route takes no part of that."""
+class FixedPathAdapter(MapAdapter):
+    """Matches one method and path. A match without path parameters is kept for later requests."""
 
-    asked: tuple[str, str, str]
-    kept: dict[tuple[str, str, str], FixedPaths]
-    _found: Any = None
+    target: Target
+    cache: dict[Target, FixedPathAdapter]
+    _match: Any = None
 
     def match(self, *args: Any, **options: Any) -> Any:
-        """The rule for the request, and what it takes from the path."""
+        """Return the rule that matches, and the parameters that it takes from the path."""
         if args or options != {"return_rule": True}:
             return super().match(*args, **options)
-        if self._found is not None:
-            return self._found
-        found = super().match(return_rule=True)
-        if not found[0].arguments:
-            self._found = found
-            self.kept[self.asked] = self
-        return found
-
-
-class StatelessContext(RequestContext):
-    """A request's context and its app's, entered and left as one where nobody else has a part."""
-
-    app: StatelessFlask
-
-    def push(self) -> None:
-        """Enter both: there is no session to open."""
-        if _cv_app.get(None) is not None or appcontext_pushed.receivers:
-            super().push()
-            return
-        around = AppContext(self.app)
-        around._cv_tokens.append(_cv_app.set(around))
-        self._cv_tokens.append((_cv_request.set(self), around))
-        self._session = NoSessions.nothing
-        self.match_request()
-
-    def pop(self, exc: Any = _sentinel) -> None:
-        """Leave them, as Flask does where more is to be done than that."""
-        entered_once = len(self._cv_tokens) == 1 and _cv_request.get(None) is self
-        if not entered_once or self.app.has_teardown() or "files" in vars(self.request):
-            super().pop(exc)
-            return
-        request, around = self._cv_tokens.pop()
-        _cv_request.reset(request)
-        self.request.environ["werkzeug.request"] = None  # Else each refers to the other.
-        if around is not None:
-            _cv_app.reset(around._cv_tokens.pop())
+        if self._match is not None:
+            return self._match
+        match = super().match(return_rule=True)
+        if not match[0].arguments:
+            self._match = match
+            self.cache[self.target] = self
+        return match
 
 
 class StatelessFlask(Flask):
-    """A Flask of plain functions on fixed paths."""
+    """A Flask application of plain functions on paths that do not depend on the host."""
 
     session_interface = NoSessions()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._adapters: dict[tuple[str, str, str], FixedPaths] = {}
+        self._adapters: dict[Target, FixedPathAdapter] = {}
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The function as it is: none here is a coroutine."""
+        """Return the function unchanged: no view is a coroutine."""
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """An adapter for the request's path: no route depends on a host, so none is parsed."""
+        """Return the adapter for a request's path, without parsing its host."""
         if request is None:
             return None
-        asked = request.scheme, request.method, request.path
-        known = self._adapters.get(asked)
+        target = request.scheme, request.method, request.path
+        known = self._adapters.get(target)
         if known is not None:
             return known
-        scheme, method, path = asked
-        adapter = FixedPaths(
+        scheme, method, path = target
+        adapter = FixedPathAdapter(
             self.url_map,
             server_name="",
             script_name="/",
@@ -125,67 +94,43 @@ class StatelessFlask(Flask):
             path_info=path,
             default_method=method,
         )
-        adapter.asked, adapter.kept = asked, self._adapters
+        adapter.target, adapter.cache = target, self._adapters
         return adapter
 
     def full_dispatch_request(self) -> Response:
-        """Answer a request, and signal nothing where nobody listens."""
+        """Answer a request, without sending signals that have no receiver."""
         if request_started.receivers or request_finished.receivers:
             return super().full_dispatch_request()
         try:
             answer = self.preprocess_request() or self.dispatch_request()
-        except Exception as error:  # noqa: BLE001  # It may have a handler, as in Flask's own.
+        except Exception as error:  # noqa: BLE001  # A handler may be registered, as in Flask's own.
             answer = self.handle_user_exception(error)
         if not isinstance(answer, BytesResponse):
             answer = self.make_response(answer)
         return self.process_response(answer)
 
     def preprocess_request(self) -> Any:
-        """Call what the app does before a request, where no blueprint adds to that."""
+        """Call the application's functions before a request, where no blueprint has its own."""
         if len(self.before_request_funcs) > 1 or self.url_value_preprocessors:
             return super().preprocess_request()
-        for before in self.before_request_funcs[None]:
-            if (answer := before()) is not None:
+        for function in self.before_request_funcs[None]:
+            if (answer := function()) is not None:
                 return answer
         return None
 
-    def dispatch_request(self) -> Any:
-        """Call the view of a request that matched one."""
-        request = _cv_request.get().request
-        rule = request.url_rule
-        if rule is None or request.method == "OPTIONS":
-            return super().dispatch_request()
-        return self.view_functions[rule.endpoint](**request.view_args or {})
+    def do_teardown_request(self, *args: Any) -> None:
+        """Tear down a request, where a function or a signal's receiver waits for it."""
+        if self.teardown_request_funcs or request_tearing_down.receivers:
+            super().do_teardown_request(*args)
 
-    def process_response(self, response: Response) -> Response:
-        """Call what the app does after a request, where its blueprint does not add to that."""
-        context = _cv_request.get()
-        if (
-            context._after_request_functions
-            or context.request.blueprint in self.after_request_funcs
-        ):
-            return super().process_response(response)
-        for after in reversed(self.after_request_funcs[None]):
-            response = after(response)
-        return response
-
-    def request_context(self, environ: WSGIEnvironment) -> RequestContext:
-        """A context for the request."""
-        return StatelessContext(self, environ)
-
-    def has_teardown(self) -> bool:
-        """Whether there is something to do when a request is over."""
-        return bool(
-            self.teardown_request_funcs
-            or self.teardown_appcontext_funcs
-            or request_tearing_down.receivers
-            or appcontext_tearing_down.receivers
-            or appcontext_popped.receivers
-        )
+    def do_teardown_appcontext(self, *args: Any) -> None:
+        """Tear down an application context, where a function or a receiver waits for it."""
+        if self.teardown_appcontext_funcs or appcontext_tearing_down.receivers:
+            super().do_teardown_appcontext(*args)
 
 
 class BytesResponse(Response):
-    """A whole body of bytes, with all its headers there from the start."""
+    """A response whose body is bytes and whose headers are complete from the start."""
 
     response: list[bytes]
 
@@ -194,7 +139,7 @@ class BytesResponse(Response):
         self.headers.add("Content-Length", str(len(body)))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        """Answer with what is there: no location is to be completed, and nothing to be closed."""
+        """Send the response as it is: there is no Location to complete and nothing to close."""
         start_response(self.status, self.headers.to_wsgi_list())
         bare = environ["REQUEST_METHOD"] == "HEAD" or self.status_code == NOT_MODIFIED
         return [] if bare else self.response

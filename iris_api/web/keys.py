@@ -1,7 +1,7 @@
-"""API keys: only their SHA-256 digests are known here, each under the name of its caller.
+"""API keys. Only their SHA-256 digests are stored, each under the name of its caller.
 
-A key has 256 random bits, so a plain digest can't be searched for, and looking a digest up in a
-dictionary tells nothing of the keys by its timing.
+A key has 256 random bits, so that its plain digest can't be guessed, and the time that the lookup
+of a digest takes reveals nothing about the stored keys.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-class Taken(NamedTuple):
-    """What was last read of the sources, replaced as one so that no thread sees half of it."""
+class Snapshot(NamedTuple):
+    """What was last read from the sources. It is replaced at once, so no thread sees half of it."""
 
     signature: tuple[int, ...] | None
     names: dict[str, str]
 
 
 class KeyRing:
-    """The digests that open the service, from a setting and from a file that may change.
+    """The digests of the valid keys, from a setting and from a file that may change.
 
-    With neither set, it makes one key for the life of the process: the service is never open.
+    Without either, it makes a key for the life of the process: the service is never open.
 
     Raises:
-        KeyFileError: if either source holds a line that is no entry, or the file can't be read.
+        KeyFileError: if either source has an invalid entry, or the file can't be read.
     """
 
     own_key: str | None = None
-    """The key made here, if no source is set."""
-    _complaint: str | None = None
+    """The key of this process, if no source is set."""
+    _refusal: str | None = None
 
     def __init__(self, entries: str, file: Path | None) -> None:
         self._fixed = _digests(entries.replace(",", "\n"), "IRIS_API_KEYS")
@@ -62,73 +62,72 @@ class KeyRing:
         if not self._fixed and self._file is None:
             self.own_key = new_key()
             self._fixed = {digest_of(self.own_key): "this-run"}
-        self._taken = self._read(self._file) if self._file else Taken(None, self._fixed)
-        self._told = self._taken.names
+        self._snapshot = self._read(self._file) if self._file else Snapshot(None, self._fixed)
+        self._logged_names = self._snapshot.names
 
     @property
     def names(self) -> list[str]:
         """Names of the callers that have a key."""
-        return sorted(set(self._taken.names.values()))
+        return sorted(set(self._snapshot.names.values()))
 
     def name_of(self, key: str) -> str | None:
-        """Name of the caller whose key this is, if it is one's."""
-        if self._file is not None and self._file.signature() != self._taken.signature:
-            self._follow(self._file)
-        return self._taken.names.get(digest_of(key))
+        """Name of the caller with this key; None if the key is not known."""
+        if self._file is not None and self._file.signature() != self._snapshot.signature:
+            self._reload(self._file)
+        return self._snapshot.names.get(digest_of(key))
 
     def forget_file(self) -> None:
-        """Read the file again before it opens to anyone.
+        """Read the file again before the next key is accepted.
 
-        For a forked worker: what it inherits may be as old as the server, and a key may have been
-        revoked since.
+        A forked worker inherits what the server once read, and a key may have been revoked since.
         """
         if self._file is not None:
-            self._taken = Taken((), self._fixed)
+            self._snapshot = Snapshot((), self._fixed)
 
-    def _read(self, file: KeyFile) -> Taken:
+    def _read(self, file: KeyFile) -> Snapshot:
         signature = file.signature()
-        return Taken(signature, self._fixed | file.digests())
+        return Snapshot(signature, self._fixed | file.digests())
 
-    def _follow(self, file: KeyFile) -> None:
-        """Take up a change of the file; while it can't be read, the keys before it stay good."""
+    def _reload(self, file: KeyFile) -> None:
+        """Read a changed file. As long as it can't be read, the previous keys stay valid."""
         try:
-            self._taken = self._read(file)
+            self._snapshot = self._read(file)
         except KeyFileError as error:
-            if self._complaint != str(error):  # Tried again with each request, told once.
-                self._complaint = str(error)
-                logger.warning("API keys not taken up, the ones before stay good: %s", error)
+            if self._refusal != str(error):  # Each request tries again; one line is enough.
+                self._refusal = str(error)
+                logger.warning({"event": "keys_refused", "reason": str(error)})
         else:
-            if self._taken.names != self._told or self._complaint:
-                self._told = self._taken.names
-                names = ", ".join(self.names) or "none is left"
-                logger.info("API keys taken up from %s: %s", file.path, names)
-            self._complaint = None
+            if self._snapshot.names != self._logged_names or self._refusal:
+                self._logged_names = self._snapshot.names
+                fields = {"event": "keys_reloaded", "file": str(file.path), "names": self.names}
+                logger.info(fields)
+            self._refusal = None
 
 
 class KeyFile:
-    """A file of `name:sha256hex` lines, with `#` comments, changed atomically."""
+    """A file of `name:sha256hex` lines with `#` comments. It is replaced atomically."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def signature(self) -> tuple[int, ...] | None:
-        """What changes when the file does."""
+        """A value that changes whenever the file does; None if there is no file."""
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
 
     def digests(self) -> dict[str, str]:
         """Names by digest.
 
         Raises:
-            KeyFileError: if the file can't be read or has a line that is no entry.
+            KeyFileError: if the file can't be read or has an invalid entry.
         """
         return _digests(self._text(), str(self.path))
 
     def add(self, name: str) -> str:
-        """Make a key for a new name, store its digest, and return the key: it is nowhere else."""
+        """Make a key for a new name, store its digest, and return the key itself."""
         if not NAME.fullmatch(name):
             raise KeyFileError(f"{name!r} is no name: use 1 to 64 letters, digits, '.', '_' or '-'")
         key = new_key()
@@ -139,7 +138,7 @@ class KeyFile:
         return key
 
     def revoke(self, name: str) -> None:
-        """Forget the key of a name."""
+        """Remove the key of a name."""
         with self._changing() as lines:
             if name not in self.digests().values():
                 raise KeyFileError(f"{self.path} has no key named {name}")
@@ -159,7 +158,7 @@ class KeyFile:
 
     @contextmanager
     def _changing(self, *, create: bool = False) -> Iterator[list[str]]:
-        """The file's lines, to be changed in place; written back whole, one writer at a time."""
+        """The lines of the file, to be edited in place; one writer at a time writes them back."""
         path = self.path.resolve()
         try:
             with locked(path.parent):

@@ -1,104 +1,85 @@
-"""What a view says of itself for the OpenAPI document, and what can happen in front of it."""
+"""What a view declares for the OpenAPI document, and the routes that follow from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from inspect import getdoc
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iris_api.errors import (
-    BodyTooLargeError,
-    DrainingError,
-    IrisError,
-    MediaTypeError,
-    NotAuthenticatedError,
-    OverloadedError,
-    WrongKeyError,
-)
-from iris_api.web import auth, problems
-from iris_api.web.body import SEND_JSON, TOO_LARGE
-from iris_api.web.drain import ABOUT_TO_STOP
-from iris_api.web.shed import BUSY
+from .auth import is_public
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from flask import Flask
+
+    from iris_api.errors import IrisError
 
 View = TypeVar("View", bound="Callable[..., object]")
-
-ANYWHERE = {
-    400: ("The request can't be read.", "Invalid HTTP Header: 'no colon here'"),
-    408: ("The request was not there in time.", "The request was not there after 10 seconds."),
-    413: (
-        "The body is larger than the proxy takes.",
-        "Answered by nginx: the service did not see the request.",
-    ),
-    414: ("The path is too long.", "Request Line is too large (5014 > 4094)"),
-    417: (
-        "The header Expect has something other than 100-continue.",
-        "Unable to comply with expectation: 'nonsense'",
-    ),
-    429: (
-        "More requests than one caller may send (from the proxy).",
-        "Answered by nginx: more requests than one caller may send. Slow down.",
-    ),
-    431: (
-        "The headers are too large.",
-        "Error parsing headers: 'limit request headers fields size'",
-    ),
-    500: ("Something went wrong here, not with the request.", problems.UNFORESEEN),
-    501: (
-        "The body is transferred in an unknown encoding.",
-        "Unsupported transfer coding: 'brotli'",
-    ),
-    503: (
-        "The service is away, or has as many requests as it can take.",
-        "Answered by nginx: the service has as many requests as it can take, or is away.",
-    ),
-    504: (
-        "The service took too long (from the proxy).",
-        "Answered by nginx: the service took too long.",
-    ),
-}
-"""Refusals in front of every view, by the server or by the proxy before it; what each may say."""
-PLAIN = ANYWHERE | {404: ("There is nothing of this name.", problems.NOWHERE)}
-"""All that is told by its status alone."""
-GUARDS = (NotAuthenticatedError, WrongKeyError, OverloadedError)
-"""What stands in front of a view that asks for a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Of a view, what its name, its docstring, its key and its rule don't tell."""
+    """What a view declares beyond its name, docstring, rule and need for a key."""
 
     tag: str
-    """Under which heading it is listed."""
+    """The heading that lists it."""
     answers: tuple[Any, ...] = ()
     """Types of its JSON answers."""
     text: tuple[str, ...] = ()
     """Media types of its other answers."""
     raises: tuple[type[IrisError], ...] = ()
-    """What it raises itself; every view may meet what stands in front of it."""
-    tagged: bool = False
-    """Whether its answer has an ETag, and so can be 304."""
+    """The errors that it raises itself, besides those of the guard."""
+    parameters: dict[str, list[str]] = field(default_factory=dict)
+    """Allowed values of its path parameters, where they are fixed."""
+    conditional: bool = False
+    """Whether its answer has an ETag and can be 304."""
 
 
-def operation(tag: str, *answers: Any, **more: Any) -> Callable[[View], View]:
-    """Declare a view's answers; `more` are the other fields of `Operation`."""
+def operation(tag: str, *answers: Any, **fields: Any) -> Callable[[View], View]:
+    """Declare the answers of a view. `fields` are the other fields of `Operation`."""
 
     def declare(view: View) -> View:
-        view.operation = Operation(tag, answers, **more)  # type: ignore[attr-defined]
+        view.operation = Operation(tag, answers, **fields)  # type: ignore[attr-defined]
         return view
 
     return declare
 
 
-def refusals(most_bytes: int) -> dict[type[IrisError], IrisError]:
-    """Each error that is raised without a model, as it is raised."""
-    raised: tuple[IrisError, ...] = (
-        NotAuthenticatedError(auth.HOW),
-        WrongKeyError(auth.NOBODYS),
-        OverloadedError(BUSY),
-        DrainingError(ABOUT_TO_STOP),
-        BodyTooLargeError(TOO_LARGE.format(most_bytes)),
-        MediaTypeError(SEND_JSON),
-    )
-    return {type(error): error for error in raised}
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One rule of the URL map, with the declaration of its view."""
+
+    is_alias: bool
+    """Whether the rule is a further path to a view that has another."""
+    path: str
+    methods: list[str]
+    id: str
+    summary: str
+    declared: Operation
+    public: bool
+    parameters: dict[str, list[str]]
+
+
+def routes_of(app: Flask) -> Iterable[Route]:
+    """The routes of an application, with what their views declare."""
+    # A view with several rules has its own name as the endpoint of the first one.
+    rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
+    views = {endpoint: app.view_functions[endpoint] for endpoint in rules}
+    first = {views[e]: rules[e].rule for e in rules if e.rpartition(".")[2] == views[e].__name__}
+    for endpoint, rule in rules.items():
+        view = views[endpoint]
+        declared: Operation = vars(view)["operation"]
+        summary = (getdoc(view) or "").partition("\n")[0]
+        is_alias = first.get(view, rule.rule) != rule.rule
+        yield Route(
+            is_alias,
+            re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule),
+            sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}),
+            endpoint.removeprefix("v1.").replace(".", "_"),
+            f"Alias of {first[view]}: {summary[0].lower()}{summary[1:]}" if is_alias else summary,
+            declared,
+            is_public(app, endpoint),
+            {name: declared.parameters.get(name, []) for name in sorted(rule.arguments)},
+        )

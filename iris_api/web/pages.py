@@ -1,4 +1,4 @@
-"""Pages for people: what they show, their scripts ask the API for, with the reader's key."""
+"""Pages for people. Their scripts call the API with the reader's key."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, render_template, request, send_from_directory
-from jinja2.utils import htmlsafe_json_dumps
 
-from iris_api.bundle.manifest import FLOAT32_MAX
-from iris_api.web.auth import public
-from iris_api.web.operations import operation
-from iris_api.web.request_log import quiet
+from iris_api.contract.base import FLOAT32_MAX
+
+from .auth import public
+from .operations import operation
+from .recording import quiet
 
 if TYPE_CHECKING:
-    from iris_api.bundle.manifest import FeatureSpec
-    from iris_api.web.service import Service
+    from iris_api.contract.columns import FeatureSpec
+
+    from .service import Service
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = sorted({str(guess_type(path)[0]) for path in STATIC.iterdir()}, reverse=True)
@@ -29,32 +30,32 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""No script, style or request that is not this host's, and no page around these."""
+"""Scripts, styles and requests only to this host, and no frame around a page."""
 
 bp = Blueprint("pages", __name__, template_folder="templates")
 
 
 @bp.after_request
-def _guard(response: Response) -> Response:
+def _set_headers(response: Response) -> Response:
     response.headers.update(HEADERS)
     return response
 
 
-def wanted() -> bool:
-    """Whether this client likes a page better than JSON, as browsers say and programs do not."""
-    liked = request.accept_mimetypes
-    return liked["text/html"] > liked["application/json"]
+def prefers_html() -> bool:
+    """Whether this client prefers HTML to JSON, as browsers say and programs do not."""
+    accepted = request.accept_mimetypes
+    return accepted["text/html"] > accepted["application/json"]
 
 
 def home(service: Service) -> Response:
-    """The page to try the model: what it shows before a key is given is what the index tells."""
+    """The page to try the model. Without a key it shows only what the index shows."""
     manifest = service.model.manifest
     page = render_template(
         "home.html",
         manifest=manifest,
         allowed=allowed,
-        # Its quotes are escapes: it stands between a shell's quotes, and in HTML.
-        example=htmlsafe_json_dumps(manifest.contract.example, json.dumps),
+        # The example is between single quotes of a shell command.
+        example=json.dumps(manifest.contract.example).replace("'", r"\u0027"),
         most_rows=service.settings.max_rows,
     )
     return Response(page, headers={"Cache-Control": "no-cache", **HEADERS})
@@ -63,15 +64,15 @@ def home(service: Service) -> Response:
 def allowed(feature: FeatureSpec) -> str:
     """The numbers that a feature may have, in words."""
     low, high = f"{feature.minimum:,.10g}", f"{feature.maximum:,.10g}"
-    limited = (feature.minimum > -FLOAT32_MAX, feature.maximum < FLOAT32_MAX)
-    told = {
+    is_bounded = (feature.minimum > -FLOAT32_MAX, feature.maximum < FLOAT32_MAX)
+    numbers = {
         (True, True): f"{low} to {high}",
         (True, False): f"from {low}",
         (False, True): f"up to {high}",
         (False, False): "any number in" if feature.unit else "any number",
-    }[limited]
+    }[is_bounded]
     whole = "whole, " if feature.type == "int" else ""
-    return whole + "\N{NO-BREAK SPACE}".join(filter(None, (told, feature.unit)))
+    return whole + "\N{NO-BREAK SPACE}".join(filter(None, (numbers, feature.unit)))
 
 
 @bp.get("/drift")
@@ -93,5 +94,5 @@ def static(name: str) -> Response:
 
 def file(name: str) -> Response:
     """One of the files of the pages."""
-    # Not conditional: Werkzeug fails on a year that no date has.
+    # Not conditional: Werkzeug fails on an If-Modified-Since with a year that no date can have.
     return send_from_directory(STATIC, name, conditional=False)

@@ -1,4 +1,4 @@
-"""The HTTP surface: views that take from the request, ask the service, and answer."""
+"""The routes. A view takes from the request, asks the service, and answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from flask import Blueprint, request, url_for
 from typing_extensions import TypedDict
 
 from iris_api.bundle.manifest import Card
-from iris_api.contract.tasks import BatchPrediction, SinglePrediction
+from iris_api.dialects import native
+from iris_api.dialects.native import BatchPrediction, SinglePrediction
 from iris_api.errors import (
     BodyTooLargeError,
     ContractError,
@@ -19,29 +20,28 @@ from iris_api.errors import (
     TooManyRowsError,
 )
 from iris_api.monitoring.drift import DriftReport, report
-from iris_api.web import pages
-from iris_api.web.auth import public
-from iris_api.web.body import JSON, json_body
-from iris_api.web.drain import ABOUT_TO_STOP
-from iris_api.web.flask_app import BytesResponse
-from iris_api.web.operations import operation
-from iris_api.web.request import current
-from iris_api.web.request_log import quiet
+
+from . import pages
+from .auth import public
+from .flask_app import BytesResponse
+from .operations import operation
+from .recording import quiet
+from .request import current, read_body
 
 if TYPE_CHECKING:
     from flask import Response
 
-    from iris_api.web.service import Service
+    from .service import Service
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-REFUSALS = (
+BODY_ERRORS = (
     InvalidJSONError,
     BodyTooLargeError,
     TooManyRowsError,
     MediaTypeError,
     ContractError,
 )
-"""What can be wrong with a body."""
+"""The errors that a body can cause."""
 LINK = '</openapi.json>; rel="service-desc", </docs>; rel="service-doc"'
 """Where a program and a person find the contract (RFC 8631)."""
 
@@ -73,13 +73,14 @@ class Liveness(TypedDict):
 
 
 def service() -> Service:
-    """The service of the running app."""
+    """The service of the running application."""
     return current().service
 
 
 def answer(content: Any, status: int = 200) -> Response:
     """A JSON answer."""
-    return BytesResponse(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE), status, JSON)
+    body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    return BytesResponse(body, status, native.MEDIA_TYPE)
 
 
 @bp.get("/")
@@ -87,14 +88,14 @@ def answer(content: Any, status: int = 200) -> Response:
 @operation("Service", Index, text=("text/html",))
 def index() -> Response:
     """What this is, and where its parts are: as a page for a browser, else as JSON."""
-    found = pages.home(service()) if pages.wanted() else answer(contents())
-    found.vary.add("Accept")
-    found.headers["Link"] = LINK
-    return found
+    response = pages.home(service()) if pages.prefers_html() else answer(_index())
+    response.vary.add("Accept")
+    response.headers["Link"] = LINK
+    return response
 
 
-def contents() -> Index:
-    """The index: the model and where each route is."""
+def _index() -> Index:
+    """The model, and the path of each route."""
     manifest = service().model.manifest
     links = ("predict", "model", "drift", "metrics", "health", "live", "ready")
     return {
@@ -113,15 +114,16 @@ def contents() -> Index:
 
 @bp.post("/v1/predict")
 @bp.post("/predict", endpoint="predict_alias")
-@operation("Predictions", SinglePrediction, BatchPrediction, raises=REFUSALS)
+@operation("Predictions", SinglePrediction, BatchPrediction, raises=BODY_ERRORS)
 def predict() -> Response:
     """Predict one row (an object) or a batch (an array of objects)."""
     exchange = current()
     serving = exchange.service.serving
-    body = json_body(serving.max_body_bytes)
-    exchange.tally = serving.tally
-    made, exchange.outcome = serving.model.answer(body)
-    return BytesResponse(made, 200, JSON)
+    rows = native.decode(read_body(serving.max_body_bytes), serving.model.schema)
+    outcome = serving.model.predict(rows.values)
+    body = native.encode(outcome, rows)
+    exchange.counter, exchange.outcome = serving.counter, outcome
+    return BytesResponse(body, 200, native.MEDIA_TYPE)
 
 
 @bp.get("/v1/model")
@@ -136,8 +138,8 @@ def model() -> Response:
 def drift() -> Response:
     """Live inputs and predictions against the training reference."""
     serving = service().serving
-    tally = serving.tally
-    return answer(report(serving.model.manifest, tally.live(), tally.since))
+    counter = serving.counter
+    return answer(report(serving.model.manifest, counter.counts(), counter.since))
 
 
 @bp.get("/metrics")
@@ -147,8 +149,7 @@ def metrics() -> Response:
     """All counts, in the format that the scraper asks for."""
     running = service()
     accept = OPENMETRICS if "openmetrics" in request.headers.get("Accept", "") else ""
-    facts = running.serving.tally.facts
-    body, media_type = running.metrics.exposition(accept, facts)
+    body, media_type = running.metrics.exposition(accept, running.serving.counter.model_metrics)
     return BytesResponse(body, 200, media_type)
 
 
@@ -160,7 +161,7 @@ def metrics() -> Response:
 def health() -> Response:
     """Whether requests should be sent here now."""
     if service().drain.begun:
-        raise DrainingError(ABOUT_TO_STOP)
+        raise DrainingError
     return answer(
         {"status": "healthy", "model": "loaded", "model_version": service().model.version}
     )

@@ -1,36 +1,53 @@
-"""What a process holds for as long as it serves: settings, model, keys and counters."""
+"""What a process holds while it serves: settings, model, keys and metrics."""
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from iris_api.bundle.model import Model
+from iris_api.monitoring.counter_directory import installed
 from iris_api.monitoring.metrics import Metrics
 from iris_api.monitoring.prediction_counts import PredictionCounter
-from iris_api.monitoring.slots import installed
-from iris_api.web.drain import Drain
-from iris_api.web.keys import KeyRing
+
+from .keys import KeyRing
 
 if TYPE_CHECKING:
     from iris_api.settings import Settings
 
 DEFAULT_BODY_BYTES = 2 * 1024 * 1024
-"""Largest body that is read, or what the most rows need, if that is more."""
+"""Largest body by default, unless a batch of the largest size needs more."""
+
+
+class Drain:
+    """A flag that a process shares with its forks: the server is about to stop."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
+
+    @property
+    def begun(self) -> bool:
+        """Whether new requests should go elsewhere. Requests that arrive are still answered."""
+        return self._shared[0] != 0
+
+    def begin(self) -> None:
+        """Set the flag. It is never cleared."""
+        self._shared[0] = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One version at work: its model, what that has predicted, and the largest body it reads."""
+    """One version that serves: its model, its prediction counts and its largest body."""
 
     model: Model
-    tally: PredictionCounter
+    counter: PredictionCounter
     max_body_bytes: int
 
 
 class Service:
-    """Model and keys, each loaded when first asked for; a server asks for both at its start."""
+    """Model and keys. Each is loaded at its first use; a server loads both at its start."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -39,10 +56,10 @@ class Service:
 
     @property
     def serving(self) -> Serving:
-        """The version that answers now. Take it once in a request: the next may find another.
+        """The version that serves now. Read it once per request: it may change in between.
 
         Raises:
-            BundleError: if there is none that can be trusted.
+            BundleError: if there is no bundle, or it can't be trusted.
         """
         serving = self._serving
         if serving is None:
@@ -51,20 +68,21 @@ class Service:
         return serving
 
     def serve(self, model: Model) -> Serving:
-        """Let another version answer from the next request on."""
-        largest = max(DEFAULT_BODY_BYTES, model.schema.largest_body)
-        largest = self.settings.max_body_bytes or largest
-        serving = self._serving = Serving(model, PredictionCounter(self.metrics, model), largest)
+        """Serve this model from the next request on."""
+        default = max(DEFAULT_BODY_BYTES, model.schema.max_body_bytes)
+        max_body_bytes = self.settings.max_body_bytes or default
+        counter = PredictionCounter(self.metrics, model)
+        serving = self._serving = Serving(model, counter, max_body_bytes)
         return serving
 
     @property
     def model(self) -> Model:
-        """The model that answers now."""
+        """The model that serves now."""
         return self.serving.model
 
     @cached_property
     def keys(self) -> KeyRing:
-        """The keys that open the service.
+        """The API keys.
 
         Raises:
             KeyFileError: if they can't be read.
@@ -73,9 +91,9 @@ class Service:
 
     @cached_property
     def metrics(self) -> Metrics:
-        """What is counted: across the processes of a server, if this is one's."""
+        """The metrics, summed over the processes of a server if this process belongs to one."""
         return Metrics(installed())
 
     def open(self) -> None:
-        """Load all, so that what is wrong is said before the first request and not at it."""
+        """Load everything now, so that errors stop the start and not the first request."""
         _ = self.serving, self.keys

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from iris_api.bundle.manifest import Contract, FeatureSpec, Histogram, Manifest
+from iris_api.bundle.manifest import Manifest
 from iris_api.bundle.store import Bundle
+from iris_api.contract.columns import FeatureSpec
+from iris_api.contract.contract import Contract
+from iris_api.contract.reference import Histogram
 from tests.conftest import reseal
 
 if TYPE_CHECKING:

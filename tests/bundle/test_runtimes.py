@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from iris_api.bundle import runtimes
-from iris_api.bundle.runtimes import OnnxRuntime, SklearnRuntime, load_predictor
+from iris_api.bundle.runtimes import OnnxRuntime, SklearnRuntime, load_runtime
 from iris_api.bundle.store import ArtefactFile, Bundle
 from iris_api.errors import BundleError
 from tests.conftest import pickle_only, reseal
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def onnx(trained: Path) -> OnnxRuntime:
     """The runtime that serves the shipped model."""
-    runtime = load_predictor(Bundle.load(trained))
+    runtime = load_runtime(Bundle.load(trained))
     assert isinstance(runtime, OnnxRuntime)
     return runtime
 
@@ -46,6 +46,50 @@ def assert_agreement(
     assert np.abs(given - expected).max() <= 1e-5
     np.testing.assert_array_equal(given.argmax(axis=1), forest.predict(rows))
     return expected
+
+
+@pytest.mark.parametrize(
+    ("features", "is_sorted"), [(runtimes.MAX_SORTED_FEATURES, True), (13, False)]
+)
+def test_only_narrow_rows_are_sorted(
+    save: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, features: int, *, is_sorted: bool
+) -> None:
+    """Wide rows reach ONNX Runtime in their order: sorting them costs more than it saves."""
+    rows = np.random.default_rng(6).uniform(0, 10, (runtimes.MIN_SORTED_ROWS, features))
+    labels = (rows[:, 0] > 5).astype(int)
+    onnx = load_runtime(save(RandomForestClassifier(3).fit(rows, labels), rows, labels))
+    predicted: list[Any] = []
+
+    def record(rows: NDArray[Any]) -> NDArray[np.float32]:
+        predicted.append(rows)
+        return np.zeros((len(rows), 2), np.float32)
+
+    monkeypatch.setattr(onnx, "_run", record)
+    onnx.probabilities(rows)
+    assert (predicted[0].tolist() != rows.tolist()) is is_sorted
+    assert sorted(predicted[0].tolist()) == sorted(rows.tolist())
+
+
+def test_equal_rows_are_predicted_once(onnx: OnnxRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that differ in the last bit of a float32 are not equal."""
+    near = [np.nextafter(np.float32(4.9), np.float32(step)) for step in (0, 9)]
+    distinct = np.array([(5.0, 3.5, x, 1.5) for x in (4.9, 1.4, *near)], np.float32)
+    rows = distinct[np.random.default_rng(1).integers(0, len(distinct), 2000)]
+    alone = onnx.probabilities(distinct)
+    expected = [alone[np.flatnonzero((distinct == row).all(axis=1))[0]] for row in rows]
+    predicted: list[Any] = []
+    run = onnx._run
+    monkeypatch.setattr(onnx, "_run", lambda rows: (predicted.append(rows), run(rows))[1])
+    np.testing.assert_array_equal(onnx.probabilities(rows), expected)
+    assert sorted(predicted[0].tolist()) == sorted(distinct.tolist())
+
+
+def test_many_rows_are_answered_in_their_order(onnx: OnnxRuntime) -> None:
+    """Similar rows are predicted together, and each gets the answer that it gets alone."""
+    rows = np.random.default_rng(5).uniform(0, 10, (runtimes.MIN_SORTED_ROWS + 1, 4))
+    rows[::9] = rows[0]
+    alone = [onnx.probabilities(row[None])[0] for row in rows]
+    np.testing.assert_array_equal(onnx.probabilities(rows), alone)
 
 
 def test_onnx_agrees_with_scikit_learn_on_random_rows_and_exact_ties(
@@ -77,7 +121,7 @@ def test_both_runtimes_answer_alike_through_one_interface(
     model_dir: Path, onnx: OnnxRuntime, rows: int
 ) -> None:
     """The same bundle, opened from its pickle, gives the same probabilities row by row."""
-    sklearn = load_predictor(pickle_only(model_dir))
+    sklearn = load_runtime(pickle_only(model_dir))
     assert isinstance(sklearn, SklearnRuntime)
     given = np.random.default_rng(rows).uniform(0, 10, (rows, 4))
     np.testing.assert_allclose(
@@ -101,7 +145,7 @@ def test_other_tabular_estimators_are_served_as_they_are(
     """Whichever runtime takes an estimator, its labels on training rows are scikit-learn's."""
     rows, labels = WINE
     fitted = estimator.fit(rows, labels)
-    runtime = load_predictor(save(fitted, rows, labels))
+    runtime = load_runtime(save(fitted, rows, labels))
     given = runtime.probabilities(rows)
     assert np.abs(given - fitted.predict_proba(rows)).max() <= 1e-5
     np.testing.assert_array_equal(given.argmax(axis=1), fitted.predict(rows))
@@ -121,7 +165,7 @@ def test_an_artefact_that_answers_otherwise_is_refused(model_dir: Path) -> None:
     golden = manifest.golden.model_copy(update={"probabilities": tuple(swapped)})
     broken = reseal(model_dir, golden=golden)
     with pytest.raises(BundleError, match="does not give the golden rows' probabilities"):
-        load_predictor(broken)
+        load_runtime(broken)
 
 
 def test_a_joblib_artefact_of_another_scikit_learn_is_never_opened(
@@ -132,7 +176,7 @@ def test_a_joblib_artefact_of_another_scikit_learn_is_never_opened(
     skewed = pickle_only(model_dir, versions=versions)
     monkeypatch.setattr(joblib, "load", lambda _: pytest.fail("the pickle was opened"))
     with pytest.raises(BundleError, match=r"trained with scikit-learn 1\.2\.3 .* train it again"):
-        load_predictor(skewed)
+        load_runtime(skewed)
 
 
 def test_a_joblib_artefact_without_scikit_learn_says_what_to_install(
@@ -146,7 +190,7 @@ def test_a_joblib_artefact_without_scikit_learn_says_what_to_install(
     pickled = pickle_only(model_dir)
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(BundleError, match="not installed: install it"):
-        load_predictor(pickled)
+        load_runtime(pickled)
 
 
 class Exploding:
@@ -161,7 +205,7 @@ def test_bytes_that_are_no_model_are_refused(model_dir: Path, runtime: Any) -> N
     """Right digests over the wrong content: one sentence, no traceback of a runtime."""
     broken = reseal(model_dir, [ArtefactFile("x", runtime, b"no model")])
     with pytest.raises(BundleError, match="train it again") as refusal:
-        load_predictor(broken)
+        load_runtime(broken)
     assert "\n" not in str(refusal.value)
 
 
@@ -171,7 +215,7 @@ def test_a_pickle_of_something_else_is_refused(model_dir: Path, tmp_path: Path) 
     content = (tmp_path / "other").read_bytes()
     saved = reseal(model_dir, [ArtefactFile("other.joblib", "scikit-learn", content)])
     with pytest.raises(BundleError, match="can't be unpickled"):
-        load_predictor(saved)
+        load_runtime(saved)
 
 
 def test_a_warning_while_unpickling_is_a_refusal(tmp_path: Path) -> None:
@@ -190,7 +234,7 @@ def test_a_model_of_another_width_is_refused(model_dir: Path) -> None:
     joblib.dump(narrow, path)
     saved = reseal(model_dir, [ArtefactFile("narrow.joblib", "scikit-learn", path.read_bytes())])
     with pytest.raises(BundleError, match="can't predict"):
-        load_predictor(saved)
+        load_runtime(saved)
 
 
 @pytest.mark.system
@@ -201,8 +245,8 @@ import json, os
 from pathlib import Path
 import numpy as np
 from iris_api.bundle.store import Bundle
-from iris_api.bundle.runtimes import load_predictor
-runtime = load_predictor(Bundle.load(Path({str(trained)!r})))
+from iris_api.bundle.runtimes import load_runtime
+runtime = load_runtime(Bundle.load(Path({str(trained)!r})))
 rows = np.random.default_rng(0).uniform(0, 10, (500, 4))
 before = runtime.probabilities(rows)
 threads = len(os.listdir("/proc/self/task"))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from iris_api.bundle.manifest import Histogram, Manifest, Reference
 from iris_api.bundle.store import Bundle
+from iris_api.contract.reference import Histogram, Reference
 from iris_api.monitoring.drift import (
     LEAST_ROWS,
     Counts,
@@ -21,7 +21,10 @@ from iris_api.monitoring.drift import (
     report,
     threshold,
 )
-from iris_api.training.export import reference
+from iris_api.training.reference import reference
+
+if TYPE_CHECKING:
+    from iris_api.bundle.manifest import Manifest
 
 REFERENCE = (30, 30, 30, 30, 30)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from iris_api.monitoring.slots import SHARED_MEMORY
+from iris_api.monitoring.counter_directory import SHARED_MEMORY
 from tests.constants import FLOWER, ROOT
 
 if TYPE_CHECKING:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 
-from iris_api.bundle.manifest import FLOAT32_MAX, Content, Contract, Evaluation, FeatureSpec
+from iris_api.bundle.manifest import Content, Evaluation
 from iris_api.bundle.store import Bundle
-from iris_api.training.export import export, reference, tool_versions
+from iris_api.contract.base import FLOAT32_MAX
+from iris_api.contract.columns import FeatureSpec
+from iris_api.contract.contract import Contract
+from iris_api.training.export import export, tool_versions
+from iris_api.training.reference import reference
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from iris_api.monitoring.slots import path_for
+from iris_api.monitoring.counter_directory import directory_for
 from iris_api.settings import Settings
 from tests.constants import FLOWER, ROOT
 
@@ -175,7 +175,7 @@ def gone(server: Server, pid: int) -> bool:
 
 def counters(server: Server) -> Path:
     """Where the server counts."""
-    return path_for(Settings()).with_name(
+    return directory_for(Settings()).with_name(
         f"iris-api-{os.geteuid()}-127.0.0.1-any-{server.process.pid}"
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from iris_api.web.request import STAMP
+from iris_api.web.request import REQUEST_START
 from tests.constants import FLOWER, ROOT
 
 from .conftest import PATIENCE, free_port
@@ -145,7 +145,7 @@ def test_the_service_learns_who_asked_and_since_when(nginx: Callable[[int], str]
                 connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
             assert answer.result().status_code == 204
     headers = dict(line.split(": ", 1) for line in head.strip().split("\r\n")[1:])
-    started = STAMP.fullmatch(headers["x-request-start"])
+    started = REQUEST_START.fullmatch(headers["x-request-start"])
     assert started
     assert abs(time.time() - float(started[1])) < PATIENCE
     assert headers["x-forwarded-for"] == "127.0.0.1"

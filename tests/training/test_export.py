@@ -14,9 +14,12 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC, LinearSVC
 
 import train
-from iris_api.bundle.manifest import Contract, FeatureSpec
+from iris_api.contract.columns import FeatureSpec
+from iris_api.contract.contract import Contract
 from iris_api.errors import ExportError
-from iris_api.training.export import SAMPLE_ROWS, drop_zeros, export, random_rows, reference, sample
+from iris_api.training.convert import drop_zero_weights
+from iris_api.training.export import export, random_rows
+from iris_api.training.reference import SAMPLE_ROWS, reference, sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +81,7 @@ def test_a_leaf_that_has_no_other_weight_keeps_its_zero() -> None:
         class_ids=[0, 1, 0, 0],
         class_weights=[0.0, 0.5, 0.25, 0.0],
     )
-    drop_zeros(ensemble)
+    drop_zero_weights(ensemble)
     left = {one.name: onnx.helper.get_attribute_value(one) for one in ensemble.attribute}
     assert left == {
         "class_treeids": [0, 0, 1],

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 
-from iris_api.web.drain import Drain
+from iris_api.web.service import Drain
 
 
 def test_what_one_process_says_all_know() -> None:

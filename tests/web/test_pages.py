@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iris_api import create_app
-from iris_api.bundle.manifest import FeatureSpec
 from iris_api.bundle.store import Bundle
+from iris_api.contract.columns import FeatureSpec
 from iris_api.settings import Settings
 from iris_api.web.pages import STATIC, allowed
 from tests.conftest import reseal

@@ -10,7 +10,7 @@ from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.exceptions import default_exceptions
 
 from iris_api.settings import Settings
-from iris_api.web import problems, request, request_log
+from iris_api.web import problems, recording, request
 from iris_api.web.service import Service
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ def failing() -> FlaskClient:
     app = Flask("iris_api")
     app.extensions["iris_api"] = Service(Settings())
     request.init_app(app)
-    request_log.init_app(app)
+    recording.init_app(app)
     problems.init_app(app)
+    app.register_error_handler(InvalidChunkSize, problems.render_unreadable_body)
 
     @app.get("/status/<int:status>")
     def status(status: int) -> str:
@@ -81,7 +82,7 @@ def test_a_405_says_what_is_allowed(client: FlaskClient) -> None:
     answer = client.get("/v1/predict")
     assert answer.status_code == 405
     assert answer.json
-    assert answer.json["detail"] == "GET can't be sent to this path: send POST."
+    assert answer.json["detail"] == "GET is not allowed for this path: send POST."
     assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
 
 

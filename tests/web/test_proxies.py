@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from iris_api.web.proxies import TrustedProxies
+from iris_api.web.request import TrustedProxies
 
 PROXIES = TrustedProxies(("127.0.0.1", "10.0.0.0/8", "::1"))
 

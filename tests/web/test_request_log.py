@@ -4,18 +4,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from gunicorn.config import Config
 
 from iris_api import create_app
 from iris_api.settings import Settings
-from iris_api.web import request_log
-from iris_api.web.request_log import GunicornLogger, RequestLogRecord
+from iris_api.web import recording
 from tests.conftest import FLOWER, Key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from flask.testing import FlaskClient
+
+    from iris_api.web.recording import RequestLogRecord
 
 
 @pytest.mark.parametrize("given", ["abc-123", "a" * 128, "trace/1:2+3=4@host_5.6"])
@@ -112,12 +112,12 @@ def test_what_waits_to_be_written_holds_no_batch(
 ) -> None:
     """Thousands of lines may wait; of a batch there is only what its line says."""
     held: list[RequestLogRecord] = []
-    monkeypatch.setattr(request_log.logger, "handle", held.append)
+    monkeypatch.setattr(recording.logger, "handle", held.append)
     client.post("/v1/predict", json=[FLOWER] * 1_000)
     client.post("/v1/predict", json=FLOWER)
     batch, single = held
     assert vars(batch)["msg"]["rows"] == 1_000
-    assert "said" not in vars(batch)
+    assert vars(batch)["_arguments"] is None
     assert "msg" not in vars(single), "a line is made when it is written"
     assert single.msg["rows"] == 1
 
@@ -155,17 +155,6 @@ def test_a_request_that_was_shed_is_a_warning(client: FlaskClient, said: Any) ->
     (line,) = said()
     assert (line["level"], line["refused"]) == ("warning", "overloaded")
     assert line["queue_ms"] > 1e9
-
-
-def test_what_gunicorn_quotes_of_a_request_is_not_logged(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """It may be a key; all else that it warns of is."""
-    gunicorns = GunicornLogger(Config())
-    gunicorns.warning("Invalid request from ip=127.0.0.1: Invalid HTTP Header: 'X-API-Key iris_x'")
-    gunicorns.warning("Worker with pid %s was terminated", 7)
-    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert line["event"] == "Worker with pid 7 was terminated"
 
 
 def test_the_debug_level_has_probes_too(trained: Path, key: Key, said: Any) -> None:

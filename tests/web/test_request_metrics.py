@@ -117,7 +117,7 @@ def test_a_failure_while_counting_counts_a_request_once(
     counting: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And leaves nothing in flight."""
-    monkeypatch.setattr(PredictionCounter, "of", lambda *_: 1 / 0)
+    monkeypatch.setattr(PredictionCounter, "increments", lambda *_: 1 / 0)
     assert counting.post("/v1/predict", json=FLOWER).status_code == 500
     monkeypatch.undo()
     found = scrape(counting)

@@ -1,0 +1,29 @@
+"""Gunicorn's own messages, in the shape of all our log lines."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from iris_api.monitoring.logs import STDOUT
+
+QUOTATION = re.compile(r"""(['"]).*\1""", re.DOTALL)
+
+
+class GunicornLogger(Logger):  # type: ignore[misc]
+    """Gunicorn's logger with our handler. It keeps no access log: the request log says more."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take the level from Gunicorn's configuration, but not its debug lines of each request."""
+        super().setup(cfg)
+        self.error_log.handlers = [STDOUT]
+        self.error_log.setLevel(max(self.error_log.level, logging.INFO))
+
+    def warning(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Warn, leaving out quotations: Gunicorn's workers quote requests, which may hold keys."""
+        if isinstance(msg, str) and not args:
+            msg = QUOTATION.sub("'...'", msg)
+        super().warning(msg, *args, **kwargs)
