@@ -56,6 +56,11 @@ class Key:
         return {"X-API-Key": self.secret}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the system tests: they take longest, and short tests fill the gaps at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove this machine's settings from the environment of every test."""

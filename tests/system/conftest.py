@@ -300,6 +300,14 @@ def browser(needs: Callable[[str], str]) -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the pages are kept: SCREENSHOTS, or a temporary directory."""
+    directory = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open pages; fail if one asks another host, raises an error or breaks its content policy."""
