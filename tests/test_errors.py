@@ -21,10 +21,8 @@ EVERY = [
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_every_error_has_a_status_and_tells_a_client_no_more_than_it_may(
-    kind: type[IrisError],
-) -> None:
-    """A client's mistake is a named 4xx, overload 503; an operator's is a 503 without detail."""
+def test_only_errors_of_a_client_have_public_details(kind: type[IrisError]) -> None:
+    """A client's error is a named 4xx, or 503 for overload; an operator's is 503 without detail."""
     if issubclass(kind, OperatorError):
         assert (kind.status, kind.public) == (503, False)
     else:
@@ -34,21 +32,23 @@ def test_every_error_has_a_status_and_tells_a_client_no_more_than_it_may(
         assert kind.title
 
 
-def test_a_contract_error_lists_only_what_an_error_has() -> None:
-    """`row` is there in a batch alone, `field` where there is one."""
+def test_an_error_in_a_body_has_no_empty_members() -> None:
+    """An error without a row or a field has no such key."""
     error = ContractError((FieldError(None, None, "bad", "kind"),), total=1)
     assert error.extensions == {"errors": [{"message": "bad", "type": "kind"}], "total": 1}
     assert str(error) == "The body has 1 error."
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("error", "expected"),
     [
         (ValueError("one\ntwo"), "one"),
         (ValueError(""), "ValueError"),
         (ValueError("x" * 9999), "x" * 300),
     ],
 )
-def test_the_reason_of_a_foreign_error_is_one_bounded_line(error: Exception, line: str) -> None:
-    """Some libraries say nothing, and some say pages."""
-    assert reason(error) == line
+def test_the_reason_of_another_librarys_error_is_one_short_line(
+    error: Exception, expected: str
+) -> None:
+    """An error without a message gives its type; a long message is truncated."""
+    assert reason(error) == expected

@@ -10,7 +10,7 @@ from iris_api.settings import Settings, run_by_flask_command
 
 
 def test_without_an_environment_the_defaults_hold() -> None:
-    """A fresh checkout needs no setting."""
+    """A new checkout runs without any setting."""
     settings = Settings.read()
     assert settings.model_dir == Path("model")
     assert (settings.host, settings.port, settings.max_rows) == ("127.0.0.1", 8000, 10_000)
@@ -18,7 +18,7 @@ def test_without_an_environment_the_defaults_hold() -> None:
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours by IRIS_ names, Gunicorn's own by theirs."""
+    """The service has IRIS_ names; the port and the number of workers have Gunicorn's names."""
     monkeypatch.setenv("IRIS_MODEL_DIR", "/srv/wine")
     monkeypatch.setenv("IRIS_LOG_LEVEL", "WARNING")
     monkeypatch.setenv("IRIS_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
@@ -50,10 +50,10 @@ def test_settings_come_from_secret_files(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("IRIS_TRUSTED_PROXIES", "proxy", "IRIS_TRUSTED_PROXIES: 'proxy' does not appear"),
     ],
 )
-def test_a_value_that_can_not_be_used_names_its_variable(
+def test_an_invalid_value_names_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
-    """The operator reads the name that was set, not the field behind it."""
+    """The message has the name that the operator set, not the name of the field."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=message):
         Settings.read()
@@ -72,7 +72,7 @@ def test_a_value_that_can_not_be_used_names_its_variable(
 def test_an_unknown_name_is_refused_with_the_nearest(
     monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
 ) -> None:
-    """A misspelt setting must not be a silent default."""
+    """A misspelt setting must not silently leave a default in place."""
     monkeypatch.setenv(name, "1")
     with pytest.raises(SettingsError, match=f"{name} is not a setting: the nearest is {nearest}"):
         Settings.read()
@@ -87,19 +87,19 @@ def test_an_unknown_name_is_refused_with_the_nearest(
         ("IRIS_API_PORT_8000_TCP_ADDR", "10.0.0.1"),
     ],
 )
-def test_what_kubernetes_injects_for_a_service_named_iris_is_no_setting(
+def test_variables_that_kubernetes_injects_are_not_settings(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """Service links of a cluster must not stop the start."""
+    """A service named iris or iris-api has service links that begin with IRIS_."""
     monkeypatch.setenv(name, value)
     assert Settings.read() == Settings()
 
 
-def test_a_key_file_that_is_a_secret_is_no_list_of_keys_too(
+def test_a_key_file_in_the_secrets_directory_is_read_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Read twice, a key that is revoked in it would stay good until a restart."""
-    monkeypatch.setattr("iris_api.settings.SECRETS", tmp_path)
+    """If it also set IRIS_API_KEYS, a key revoked in it would stay valid until a restart."""
+    monkeypatch.setattr(module, "SECRETS", tmp_path)
     (tmp_path / "iris_api_keys").write_text("shop:" + "0" * 64)
     assert Settings.read().api_keys
     monkeypatch.setenv("IRIS_API_KEYS_FILE", str(tmp_path / "iris_api_keys"))
@@ -109,17 +109,17 @@ def test_a_key_file_that_is_a_secret_is_no_list_of_keys_too(
 
 
 def test_an_unreadable_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A secret that is there and can't be read is an error, not an absence."""
+    """A secret that exists and can't be read is an error: it does not count as unset."""
     (tmp_path / "iris_api_keys").write_bytes(b"\xff\xfe")
     monkeypatch.setattr(module, "SECRETS", tmp_path)
     with pytest.raises(SettingsError, match="can't be read"):
         Settings.read()
 
 
-def test_a_misspelt_secret_is_refused_and_one_that_is_used_is_not(
+def test_a_misspelt_secret_is_refused_unless_a_variable_points_at_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A file in /run/secrets is a setting by its name, unless a variable points at it."""
+    """The name of a file in /run/secrets must be the name of a setting."""
     (tmp_path / "iris_keys").write_text("")
     monkeypatch.setattr(module, "SECRETS", tmp_path)
     with pytest.raises(SettingsError, match="iris_keys is not a setting"):
@@ -128,21 +128,21 @@ def test_a_misspelt_secret_is_refused_and_one_that_is_used_is_not(
     assert Settings.read().api_keys_file == tmp_path / "iris_keys"
 
 
-def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose files pass empty values for what is not given."""
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files pass an empty value for a variable that is not set."""
     for name in ("IRIS_API_KEYS_FILE", "IRIS_MODEL_DIR", "PORT"):
         monkeypatch.setenv(name, "")
     assert Settings.read() == Settings()
 
 
-def test_a_setting_that_does_not_exist_can_not_be_given() -> None:
-    """A misspelt argument in code is an error too."""
+def test_a_misspelt_argument_is_refused() -> None:
+    """A setting that does not exist is an error in code, too."""
     with pytest.raises(ValueError, match="modeldir"):
         Settings(modeldir="x")  # type: ignore[call-arg]
 
 
-def test_a_flask_command_is_told_from_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flask says so itself."""
+def test_a_flask_command_differs_from_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flask sets a variable for its commands."""
     assert not run_by_flask_command()
     monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")
     assert run_by_flask_command()

@@ -11,18 +11,31 @@ from iris_api.bundle.store import Bundle
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from click.testing import Result
 
-def test_training_twice_gives_the_same_version(trained: Path, tmp_path: Path) -> None:
-    """Same data, same recipe, same bytes."""
-    result = CliRunner().invoke(train.train, ["--model-dir", str(tmp_path / "again")])
-    assert Bundle.load(tmp_path / "again").manifest == Bundle.load(trained).manifest
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The bundle and the output of a second training."""
+    directory: Path = tmp_path_factory.mktemp("repeated") / "model"
+    return directory, CliRunner().invoke(train.train, ["--model-dir", str(directory)])
+
+
+def test_training_twice_gives_the_same_version(
+    trained: Path, repeated: tuple[Path, Result]
+) -> None:
+    """The same data and the same recipe give the same bytes."""
+    directory, result = repeated
+    assert Bundle.load(directory).manifest == Bundle.load(trained).manifest
     assert Bundle.load(trained).manifest.version in result.output
 
 
-def test_the_summary_tells_what_was_made(tmp_path: Path) -> None:
-    """Accuracy, log loss, runtime, files and version."""
-    result = CliRunner().invoke(train.train, ["--model-dir", str(tmp_path)])
-    evaluation = Bundle.load(tmp_path).manifest.evaluation
+def test_the_summary_names_the_evaluation_the_runtime_and_the_files(
+    repeated: tuple[Path, Result],
+) -> None:
+    """Accuracy and log loss are those of the manifest."""
+    directory, result = repeated
+    evaluation = Bundle.load(directory).manifest.evaluation
     for part in (
         "Cross-validating",
         f"{evaluation.accuracy:.4f}",
@@ -36,7 +49,7 @@ def test_the_summary_tells_what_was_made(tmp_path: Path) -> None:
 
 
 def test_the_evaluation_is_out_of_fold(trained: Path) -> None:
-    """150 rows, each predicted by a forest that had not seen it."""
+    """Each of the 150 rows is predicted by a forest that was fitted without it."""
     evaluation = Bundle.load(trained).manifest.evaluation
     matrix = evaluation.confusion_matrix
     assert [sum(row) for row in matrix] == [50, 50, 50]
@@ -44,8 +57,11 @@ def test_the_evaluation_is_out_of_fold(trained: Path) -> None:
     assert 0.9 < evaluation.accuracy < 1
 
 
-def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
-    """No traceback."""
+def test_a_directory_that_can_not_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in the way ends the training with one line, without a traceback."""
+    monkeypatch.setattr(train, "FOLDS", 2)  # Fewer fits: only the end of the training matters.
     (tmp_path / "file").touch()
     result = CliRunner().invoke(train.train, ["--model-dir", str(tmp_path / "file" / "model")])
     assert result.exit_code == 1

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
-    """A new file gets the mode asked for; a replaced one keeps its own."""
+    """A new file gets the requested mode; a file that is replaced passes on its own."""
     path = tmp_path / "file"
     replace(path, b"one", mode=0o600)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -21,7 +21,7 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
 
 
 def test_a_failed_replacement_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Where the rename can't be done, the old stands and no half-written file stays."""
+    """If the rename fails, the old file stays and the half-written one is removed."""
     path = tmp_path / "folder"
     path.mkdir()
     with pytest.raises(OSError, match="directory"):
@@ -29,16 +29,16 @@ def test_a_failed_replacement_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
-    """An error inside does not keep the lock."""
+def test_a_lock_is_released_at_the_end_of_its_block(tmp_path: Path) -> None:
+    """An error inside the block releases it too."""
     with pytest.raises(ZeroDivisionError), locked(tmp_path):
         raise ZeroDivisionError
     with locked(tmp_path):
         assert tmp_path.exists()
 
 
-def test_a_part_file_is_written_by_one_at_a_time_and_renamed_at_its_end(tmp_path: Path) -> None:
-    """What is there of it is taken up by the next, if there is as much as it expects."""
+def test_a_part_file_has_one_writer_at_a_time_and_is_renamed_at_its_end(tmp_path: Path) -> None:
+    """The next writer continues it at a size that it knows, unless the file is shorter."""
     path = tmp_path / "file"
     first = PartFile(path)
     first.write(b"whole half")
@@ -58,8 +58,8 @@ def test_a_part_file_is_written_by_one_at_a_time_and_renamed_at_its_end(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_part_file_that_is_not_wanted_leaves_nothing(tmp_path: Path) -> None:
-    """What was in its place stays as it was."""
+def test_a_discarded_part_file_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The file that it would have replaced keeps its content."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     file = PartFile(path)

@@ -44,7 +44,7 @@ def test_an_object_gets_one_answer_with_its_input(
     assert (answer["input"], answer["model_version"]) == (FLOWER, model.version)
 
 
-def test_a_batch_is_answered_in_its_order(model: Model) -> None:
+def test_the_predictions_of_a_batch_are_in_its_order(model: Model) -> None:
     """Each row gets the answer that it gets alone."""
     rows = [dict(zip(FLOWER, values, strict=True)) for values in np.eye(4) * 7 + 1]
     answer: Any = answer_to(model, rows)
@@ -54,7 +54,7 @@ def test_a_batch_is_answered_in_its_order(model: Model) -> None:
         assert single["probabilities"] == prediction["probabilities"]
 
 
-def test_another_model_is_served_without_a_change_of_code(save: Callable[..., Bundle]) -> None:
+def test_another_model_is_served_without_a_code_change(save: Callable[..., Bundle]) -> None:
     """A wine model has its own 13 features, bounds and classes."""
     rows, labels = load_wine(return_X_y=True)
     forest = RandomForestClassifier(30, random_state=1).fit(rows, labels)

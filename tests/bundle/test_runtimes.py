@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
+import onnxruntime
 import pytest
 from sklearn.datasets import load_iris, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -42,49 +43,59 @@ def assert_agreement(
     onnx: OnnxRuntime, forest: RandomForestClassifier, rows: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     expected: NDArray[np.float64] = forest.predict_proba(rows)
-    given = onnx.probabilities(rows)
-    assert np.abs(given - expected).max() <= 1e-5
-    np.testing.assert_array_equal(given.argmax(axis=1), forest.predict(rows))
+    probabilities = onnx.probabilities(rows)
+    assert np.abs(probabilities - expected).max() <= 1e-5
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), forest.predict(rows))
     return expected
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.float32]]:
+    """The arrays that ONNX Runtime predicts, one for each run of a session opened from here on."""
+    arrays: list[NDArray[np.float32]] = []
+
+    class RecordingSession(onnxruntime.InferenceSession):
+        def run(self, outputs: Any, inputs: Any, *options: Any) -> Any:
+            arrays.extend(inputs.values())
+            return super().run(outputs, inputs, *options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", RecordingSession)
+    return arrays
 
 
 @pytest.mark.parametrize(
     ("features", "is_sorted"), [(runtimes.MAX_SORTED_FEATURES, True), (13, False)]
 )
 def test_only_narrow_rows_are_sorted(
-    save: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, features: int, *, is_sorted: bool
+    save: Callable[..., Bundle],
+    predicted: list[NDArray[np.float32]],
+    features: int,
+    *,
+    is_sorted: bool,
 ) -> None:
     """Wide rows reach ONNX Runtime in their order: sorting them costs more than it saves."""
     rows = np.random.default_rng(6).uniform(0, 10, (runtimes.MIN_SORTED_ROWS, features))
     labels = (rows[:, 0] > 5).astype(int)
     onnx = load_runtime(save(RandomForestClassifier(3).fit(rows, labels), rows, labels))
-    predicted: list[Any] = []
-
-    def record(rows: NDArray[Any]) -> NDArray[np.float32]:
-        predicted.append(rows)
-        return np.zeros((len(rows), 2), np.float32)
-
-    monkeypatch.setattr(onnx, "_run", record)
     onnx.probabilities(rows)
-    assert (predicted[0].tolist() != rows.tolist()) is is_sorted
-    assert sorted(predicted[0].tolist()) == sorted(rows.tolist())
+    expected = rows.astype(np.float32).tolist()
+    assert (predicted[-1].tolist() != expected) is is_sorted
+    assert sorted(predicted[-1].tolist()) == sorted(expected)
 
 
-def test_equal_rows_are_predicted_once(onnx: OnnxRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_rows_are_predicted_once(trained: Path, predicted: list[NDArray[np.float32]]) -> None:
     """Rows that differ in the last bit of a float32 are not equal."""
+    onnx = load_runtime(Bundle.load(trained))
     near = [np.nextafter(np.float32(4.9), np.float32(step)) for step in (0, 9)]
     distinct = np.array([(5.0, 3.5, x, 1.5) for x in (4.9, 1.4, *near)], np.float32)
     rows = distinct[np.random.default_rng(1).integers(0, len(distinct), 2000)]
     alone = onnx.probabilities(distinct)
     expected = [alone[np.flatnonzero((distinct == row).all(axis=1))[0]] for row in rows]
-    predicted: list[Any] = []
-    run = onnx._run
-    monkeypatch.setattr(onnx, "_run", lambda rows: (predicted.append(rows), run(rows))[1])
     np.testing.assert_array_equal(onnx.probabilities(rows), expected)
-    assert sorted(predicted[0].tolist()) == sorted(distinct.tolist())
+    assert sorted(predicted[-1].tolist()) == sorted(distinct.tolist())
 
 
-def test_many_rows_are_answered_in_their_order(onnx: OnnxRuntime) -> None:
+def test_probabilities_of_many_rows_are_in_their_order(onnx: OnnxRuntime) -> None:
     """Similar rows are predicted together, and each gets the answer that it gets alone."""
     rows = np.random.default_rng(5).uniform(0, 10, (runtimes.MIN_SORTED_ROWS + 1, 4))
     rows[::9] = rows[0]
@@ -109,29 +120,29 @@ def test_onnx_agrees_with_scikit_learn_exactly_at_thresholds(
     columns = []
     for feature in range(4):
         trees = [tree.tree_ for tree in forest.estimators_]
-        found = np.concatenate([tree.threshold[tree.feature == feature] for tree in trees])
-        exact = np.unique(found).astype(np.float32)
+        thresholds = [tree.threshold[tree.feature == feature] for tree in trees]
+        exact = np.unique(np.concatenate(thresholds)).astype(np.float32)
         near = [np.nextafter(exact, np.float32(side)) for side in (-np.inf, np.inf)]
         columns.append(rng.choice(np.concatenate([exact, *near]), 50_000))
     assert_agreement(onnx, forest, np.stack(columns, axis=1).astype(np.float64))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])
-def test_both_runtimes_answer_alike_through_one_interface(
+def test_both_runtimes_give_the_same_probabilities(
     model_dir: Path, onnx: OnnxRuntime, rows: int
 ) -> None:
-    """The same bundle, opened from its pickle, gives the same probabilities row by row."""
+    """The same bundle, opened from its pickle, predicts the same row by row."""
     sklearn = load_runtime(pickle_only(model_dir))
     assert isinstance(sklearn, SklearnRuntime)
-    given = np.random.default_rng(rows).uniform(0, 10, (rows, 4))
+    array = np.random.default_rng(rows).uniform(0, 10, (rows, 4))
     np.testing.assert_allclose(
-        onnx.probabilities(given), sklearn.probabilities(given), atol=1e-5, rtol=0
+        onnx.probabilities(array), sklearn.probabilities(array), atol=1e-5, rtol=0
     )
 
 
 WINE = load_wine(return_X_y=True)
 OTHERS = {
-    "boosting": HistGradientBoostingClassifier(max_iter=20),
+    "boosting": HistGradientBoostingClassifier(max_iter=5),
     "linear pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
     "neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(n_jobs=2)),
     "forest with a worker pool": RandomForestClassifier(20, n_jobs=2, random_state=0),
@@ -139,27 +150,27 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("estimator", OTHERS.values(), ids=OTHERS.keys())
-def test_other_tabular_estimators_are_served_as_they_are(
+def test_other_estimators_are_served_with_their_own_probabilities(
     save: Callable[..., Bundle], estimator: Any
 ) -> None:
-    """Whichever runtime takes an estimator, its labels on training rows are scikit-learn's."""
+    """In either runtime, labels and probabilities of the training rows are scikit-learn's."""
     rows, labels = WINE
     fitted = estimator.fit(rows, labels)
     runtime = load_runtime(save(fitted, rows, labels))
-    given = runtime.probabilities(rows)
-    assert np.abs(given - fitted.predict_proba(rows)).max() <= 1e-5
-    np.testing.assert_array_equal(given.argmax(axis=1), fitted.predict(rows))
+    probabilities = runtime.probabilities(rows)
+    assert np.abs(probabilities - fitted.predict_proba(rows)).max() <= 1e-5
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), fitted.predict(rows))
 
 
-def test_an_estimator_with_workers_is_served_by_one_job() -> None:
-    """Each request on its own core: n_jobs is 1 at every depth of a pipeline."""
+def test_an_estimator_is_served_with_one_job() -> None:
+    """Worker processes are the parallelism: n_jobs becomes 1 at every depth of a pipeline."""
     estimator = make_pipeline(StandardScaler(), RandomForestClassifier(5, n_jobs=4)).fit(*WINE)
     SklearnRuntime(estimator)
     assert estimator.get_params()["randomforestclassifier__n_jobs"] == 1
 
 
-def test_an_artefact_that_answers_otherwise_is_refused(model_dir: Path) -> None:
-    """The golden rows are replayed before anything is served."""
+def test_an_artefact_with_other_probabilities_is_refused(model_dir: Path) -> None:
+    """The golden rows are replayed before the artefact serves."""
     manifest = Bundle.load(model_dir).manifest
     swapped = [row[::-1] for row in manifest.golden.probabilities]
     golden = manifest.golden.model_copy(update={"probabilities": tuple(swapped)})
@@ -171,7 +182,7 @@ def test_an_artefact_that_answers_otherwise_is_refused(model_dir: Path) -> None:
 def test_a_joblib_artefact_of_another_scikit_learn_is_never_opened(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Version skew is told from the manifest, before the pickle is read."""
+    """The manifest has the version, so the pickle is not even read."""
     versions = Bundle.load(model_dir).manifest.versions | {"scikit-learn": "1.2.3"}
     skewed = pickle_only(model_dir, versions=versions)
     monkeypatch.setattr(joblib, "load", lambda _: pytest.fail("the pickle was opened"))
@@ -182,7 +193,7 @@ def test_a_joblib_artefact_of_another_scikit_learn_is_never_opened(
 def test_a_joblib_artefact_without_scikit_learn_says_what_to_install(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A serving machine may have ONNX Runtime alone."""
+    """A machine that serves ONNX may not have scikit-learn."""
 
     def missing(_: str) -> str:
         raise metadata.PackageNotFoundError
@@ -193,16 +204,9 @@ def test_a_joblib_artefact_without_scikit_learn_says_what_to_install(
         load_runtime(pickled)
 
 
-class Exploding:
-    """An object whose unpickling is code of a stranger's choice."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return warnings.warn, ("unpickled under another version",)
-
-
 @pytest.mark.parametrize("runtime", ["onnxruntime", "scikit-learn"])
-def test_bytes_that_are_no_model_are_refused(model_dir: Path, runtime: Any) -> None:
-    """Right digests over the wrong content: one sentence, no traceback of a runtime."""
+def test_bytes_that_are_not_a_model_are_refused(model_dir: Path, runtime: Any) -> None:
+    """The digests are right and the content is wrong: one sentence, without a traceback."""
     broken = reseal(model_dir, [ArtefactFile("x", runtime, b"no model")])
     with pytest.raises(BundleError, match="train it again") as refusal:
         load_runtime(broken)
@@ -210,7 +214,7 @@ def test_bytes_that_are_no_model_are_refused(model_dir: Path, runtime: Any) -> N
 
 
 def test_a_pickle_of_something_else_is_refused(model_dir: Path, tmp_path: Path) -> None:
-    """Under the right digest and version lies no estimator."""
+    """Digest and version are right, but the object is not an estimator."""
     joblib.dump({"not": "an estimator"}, tmp_path / "other")
     content = (tmp_path / "other").read_bytes()
     saved = reseal(model_dir, [ArtefactFile("other.joblib", "scikit-learn", content)])
@@ -218,16 +222,23 @@ def test_a_pickle_of_something_else_is_refused(model_dir: Path, tmp_path: Path) 
         load_runtime(saved)
 
 
+class WarnsWhenUnpickled:
+    """An object that warns when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return warnings.warn, ("unpickled under another version",)
+
+
 def test_a_warning_while_unpickling_is_a_refusal(tmp_path: Path) -> None:
     """scikit-learn only warns when a pickle may be wrong; a service must not serve it."""
     path = tmp_path / "warning.joblib"
-    joblib.dump(Exploding(), path)
+    joblib.dump(WarnsWhenUnpickled(), path)
     with pytest.raises(BundleError, match="can't be unpickled"):
         runtimes.unpickle(path.read_bytes(), "warning.joblib")
 
 
-def test_a_model_of_another_width_is_refused(model_dir: Path) -> None:
-    """An artefact that can't take the golden rows does not come into service."""
+def test_a_model_with_another_number_of_features_is_refused(model_dir: Path) -> None:
+    """An artefact that can't predict the golden rows never serves."""
     rows, labels = load_iris(return_X_y=True)
     narrow = LogisticRegression(max_iter=500).fit(rows[:, :2], labels)
     path = model_dir / "narrow.joblib"
@@ -239,7 +250,7 @@ def test_a_model_of_another_width_is_refused(model_dir: Path) -> None:
 
 @pytest.mark.system
 def test_a_forked_child_predicts_with_its_parents_session(trained: Path) -> None:
-    """The session is made before the fork: no thread of it may be needed, or missed at exit."""
+    """The session exists before the fork, so it must not depend on a thread of its own."""
     script = f"""
 import json, os
 from pathlib import Path
@@ -260,7 +271,7 @@ for _ in range(4):
 print(json.dumps([threads, [os.waitpid(child, 0)[1] for child in children]]))
 """
     environment = {"OPENBLAS_NUM_THREADS": "1", "HOME": str(trained / "no-home"), "PATH": ""}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script],
         env=environment,
         capture_output=True,
@@ -268,7 +279,7 @@ print(json.dumps([threads, [os.waitpid(child, 0)[1] for child in children]]))
         check=True,
         timeout=60,
     )
-    threads, statuses = json.loads(done.stdout)
+    threads, statuses = json.loads(process.stdout)
     assert threads == 1
-    assert statuses == [0, 0, 0, 0], done.stderr
+    assert statuses == [0, 0, 0, 0], process.stderr
     assert not (trained / "no-home").exists(), "ONNX Runtime left telemetry behind"

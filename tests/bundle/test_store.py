@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 
 from iris_api.bundle.store import ArtefactFile, Bundle
 from iris_api.errors import BundleError
@@ -28,8 +27,8 @@ def manifest_file(model_dir: Path) -> Path:
     return model_dir / "manifest.json"
 
 
-def test_what_is_saved_is_what_is_loaded(trained: Path) -> None:
-    """A bundle holds the three named files, and its artefacts carry their digests."""
+def test_a_bundle_has_a_manifest_and_the_artefacts_that_it_names(trained: Path) -> None:
+    """Training writes three files, and the ONNX artefact is the one that serves."""
     bundle = Bundle.load(trained)
     files = sorted(path.name for path in trained.rglob("*") if path.is_file())
     assert files == ["iris_model.joblib", "iris_model.onnx", "manifest.json"]
@@ -76,10 +75,10 @@ BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "reason"), BREAKS.values(), ids=BREAKS.keys())
-def test_a_broken_bundle_is_refused_in_one_sentence_with_the_mend(
+def test_a_broken_bundle_is_refused_with_one_sentence_that_says_what_to_do(
     model_dir: Path, damage: Callable[[Path], Any], reason: str
 ) -> None:
-    """Whatever is missing, cut, edited or flipped: refused, saying which file and what to do."""
+    """A file that is missing, truncated, edited or corrupted is named."""
     damage(model_dir)
     with pytest.raises(BundleError, match=reason) as refusal:
         Bundle.load(model_dir)
@@ -90,13 +89,10 @@ def test_a_broken_bundle_is_refused_in_one_sentence_with_the_mend(
     assert "\n" not in message
 
 
-def test_a_second_save_leaves_the_version_it_replaced_for_its_readers(
+def test_a_save_keeps_the_version_that_it_replaces(
     save: Callable[..., Bundle], forest: Any
 ) -> None:
-    """Two versions stay with their manifests, leftovers of a crash go, other folders stay."""
-    from sklearn.datasets import load_iris
-    from sklearn.linear_model import LogisticRegression
-
+    """Older versions and what a crash left are removed; other folders stay."""
     rows, labels = load_iris(return_X_y=True)
     saved = [save(forest, rows, labels)]
     (saved[0].directory / "notes").mkdir()
@@ -105,17 +101,17 @@ def test_a_second_save_leaves_the_version_it_replaced_for_its_readers(
         estimator = LogisticRegression(C=strength, max_iter=500).fit(rows, labels)
         saved.append(save(estimator, rows, labels))
     directory = saved[0].directory
-    left = {path.name for path in directory.iterdir()}
+    names = {path.name for path in directory.iterdir()}
     versions = {bundle.manifest.version for bundle in saved[1:]}
-    assert left == {"manifest.json", "previous.json", "notes", *versions}
+    assert names == {"manifest.json", "previous.json", "notes", *versions}
     assert Bundle.load(directory).manifest == saved[-1].manifest
     assert Bundle.load(directory, directory / "previous.json").manifest == saved[-2].manifest
 
 
-def test_a_bundle_is_activated_in_another_directory_and_back(
+def test_a_bundle_is_activated_in_another_directory_and_rolled_back(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    """What serves there becomes the previous one; again the same changes nothing."""
+    """The version that served there becomes the previous one; a second activation is no change."""
     old = Bundle.load(model_dir)
     new = reseal(shutil.copytree(model_dir, tmp_path / "new"), name="better")
     for _ in range(2):
@@ -127,15 +123,15 @@ def test_a_bundle_is_activated_in_another_directory_and_back(
     assert Bundle.load(model_dir, model_dir / "previous.json").manifest == new.manifest
 
 
-def test_a_directory_that_can_not_be_written_is_one_error(model_dir: Path) -> None:
-    """Not a traceback: a file lies where the directory should be."""
+def test_a_directory_that_can_not_be_written_is_a_bundle_error(model_dir: Path) -> None:
+    """For instance a file lies where the directory should be."""
     bundle = Bundle.load(model_dir)
     with pytest.raises(BundleError, match=r"manifest\.json can't be written \(File exists\)"):
         bundle.activate(model_dir / "manifest.json")
 
 
-def test_saving_again_mends_a_damaged_bundle(trained: Path, model_dir: Path) -> None:
-    """The same content written over a flipped bit gives the whole bundle back."""
+def test_saving_again_repairs_a_corrupted_bundle(trained: Path, model_dir: Path) -> None:
+    """The same content, written over a flipped bit, is the same version again."""
     whole = Bundle.load(trained).manifest
     kept = onnx_file(model_dir).read_bytes()
     reseal(model_dir)
@@ -149,27 +145,48 @@ def test_saving_again_mends_a_damaged_bundle(trained: Path, model_dir: Path) -> 
     assert Bundle.load(model_dir).manifest == whole
 
 
-@pytest.mark.system
-def test_a_training_killed_at_any_moment_leaves_a_whole_bundle(model_dir: Path) -> None:
-    """Writers that replace the bundle over and over, killed: what is left always loads."""
-    writer = """
-import sys
+KILLED_WRITERS = """
+import os, signal, sys, time
+from itertools import count
 from pathlib import Path
-from tests.bundles import reseal
-print("writing", flush=True)
-for number in range(1_000_000):
-    reseal(Path(sys.argv[1]), name=f"iris {number % 7}")
+from iris_api.bundle.manifest import Content
+from iris_api.bundle.store import ArtefactFile, Bundle
+
+directory = Path(sys.argv[1])
+bundle = Bundle.load(directory)
+content = {name: getattr(bundle.manifest, name) for name in Content.model_fields}
+files = [
+    ArtefactFile(Path(artefact.path).name, artefact.runtime, bundle.read(artefact))
+    for artefact in bundle.manifest.artefacts
+]
+for delay in range(12):
+    ready, started = os.pipe()
+    writer = os.fork()
+    if not writer:
+        os.write(started, b"x")
+        for number in count():
+            Bundle.save(directory, Content(**content | {"name": f"iris {number % 7}"}), files)
+    os.read(ready, 1)
+    time.sleep(delay * 0.007)
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    print(Bundle.load(directory).manifest.name)
 """
-    names = set()
-    for delay in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-c", writer, str(model_dir)], cwd=ROOT, stdout=subprocess.PIPE
-        )
-        assert process.stdout
-        process.stdout.readline()
-        time.sleep(delay * 0.007)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        names.add(Bundle.load(model_dir).manifest.name)
-    assert len(names) > 1, "no writer ever got as far as to replace the bundle"
+
+
+@pytest.mark.system
+def test_a_writer_killed_at_any_moment_leaves_a_whole_bundle(model_dir: Path) -> None:
+    """Twelve writers replace the bundle again and again; after each kill it can be loaded."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_WRITERS, str(model_dir)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert process.returncode == 0, process.stderr
+    names = process.stdout.splitlines()
+    assert len(names) == 12
+    assert len(set(names)) > 1, "every writer was killed before it replaced the bundle"
+    assert Bundle.load(model_dir).manifest.name == names[-1]

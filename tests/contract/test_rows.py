@@ -8,8 +8,8 @@ from iris_api.contract.rows import unique_rows
 
 @pytest.mark.parametrize("values", [1, 10, 1_000_000])
 @pytest.mark.parametrize("rows", [1, 2, 1000])
-def test_unique_rows_can_be_put_back(rows: int, values: int) -> None:
-    """Each distinct row is there once, and the inverse index restores all rows."""
+def test_the_inverse_index_restores_all_rows(rows: int, values: int) -> None:
+    """Each distinct row is there once, and the inverse index restores the order."""
     array = np.random.default_rng(rows).integers(0, values, (rows, 2))
     first, inverse = unique_rows(array, np.lexsort(array.T))
     np.testing.assert_array_equal(array[first][inverse], array)

@@ -39,10 +39,10 @@ def refusal(schema: RequestSchema, body: Any) -> ContractError:
 
 def test_an_object_is_one_row_and_an_array_is_a_batch(schema: RequestSchema) -> None:
     """White space before the body changes nothing."""
-    one = native.decode(b" \n\t" + json.dumps(FLOWER).encode(), schema)
-    assert (one.values, one.is_batch) == ([FLOWER], False)
-    many = native.decode(b"\r\n " + json.dumps([FLOWER, FLOWER]).encode(), schema)
-    assert (many.values, many.is_batch) == ([FLOWER, FLOWER], True)
+    row = native.decode(b" \n\t" + json.dumps(FLOWER).encode(), schema)
+    assert (row.values, row.is_batch) == ([FLOWER], False)
+    batch = native.decode(b"\r\n " + json.dumps([FLOWER, FLOWER]).encode(), schema)
+    assert (batch.values, batch.is_batch) == ([FLOWER, FLOWER], True)
 
 
 def test_columns_are_in_the_order_of_the_contract(schema: RequestSchema) -> None:
@@ -104,7 +104,7 @@ def test_an_integer_feature_refuses_a_fraction() -> None:
 
 
 def test_an_integer_without_bounds_is_exact() -> None:
-    """Its bounds are those up to which every JSON client holds integers exactly."""
+    """Its bounds are those within which every JSON client holds integers exactly."""
     contract = Contract(
         features=(FeatureSpec(name="n", type="int", example=1),), classes=("a", "b")
     )
@@ -114,7 +114,7 @@ def test_an_integer_without_bounds_is_exact() -> None:
     assert error.type == "less_than_equal"
 
 
-def test_all_errors_come_at_once_with_their_rows(schema: RequestSchema) -> None:
+def test_all_errors_of_a_batch_are_listed_with_their_rows(schema: RequestSchema) -> None:
     """One answer lists the missing, unknown and invalid fields of every row."""
     batch = [FLOWER, {"sepal_length": 11, "colour": "red"}, "no row"]
     error = refusal(schema, batch)
@@ -139,8 +139,8 @@ def test_the_first_hundred_errors_are_listed_and_all_are_counted() -> None:
 
 
 @pytest.mark.parametrize("batch", [True, False])
-def test_a_body_with_thousands_of_errors_is_answered_as_any_other(batch: bool) -> None:
-    """Above ten thousand errors, the count is exact and the listed errors are the same."""
+def test_thousands_of_errors_are_counted_exactly(batch: bool) -> None:
+    """A row with 12,004 errors lists the first hundred."""
     names = [f"x{i}" for i in range(12_000)]
     row = dict.fromkeys(names, 0.0) | {"sepal_length": float("nan")}
     error = refusal(RequestSchema(train.CONTRACT, max_rows=9), [FLOWER, row, 3] if batch else row)
@@ -163,7 +163,7 @@ def test_an_unknown_name_is_shortened(schema: RequestSchema) -> None:
 def test_other_json_than_objects_and_arrays_breaks_the_contract(
     schema: RequestSchema, body: bytes
 ) -> None:
-    """The message says what to send instead."""
+    """The message names the type of body to send."""
     (error,) = refusal(schema, body).errors
     assert error.message == "Send an object with a number for each feature"
 
@@ -239,7 +239,7 @@ def rows_of(outcome: Outcome) -> list[Outcome]:
 
 
 def test_the_answers_of_a_batch_are_rounded_to_four_decimals() -> None:
-    """A batch has its predictions in order, their count and the model's version."""
+    """The body has the predictions in order, their count and the model's version."""
     raw = np.array([[0.5, 0.5], [0.33333, 0.66667]])
     outcome = Outcome(np.zeros((2, 1)), raw, ("a", "b"), "v1")
     assert json.loads(native.encode(outcome, BATCH)) == {
@@ -252,20 +252,20 @@ def test_the_answers_of_a_batch_are_rounded_to_four_decimals() -> None:
     }
 
 
-def test_equal_answers_of_a_large_batch_are_those_of_its_rows() -> None:
-    """A large batch with few distinct answers repeats them in the order of the rows."""
-    some = RNG.dirichlet([0.3] * 3, 40)
-    raw = some[RNG.integers(0, 40, 3000)]
+def test_a_large_batch_with_few_distinct_answers_repeats_them_in_order() -> None:
+    """Each distinct answer is written once, and each row still gets its own."""
+    distinct = RNG.dirichlet([0.3] * 3, 40)
+    raw = distinct[RNG.integers(0, 40, 3000)]
     outcome = Outcome(np.zeros((3000, 1)), raw, ("a", "b", "c"), "v")
     answers = [orjson.loads(single(row, {})) for row in rows_of(outcome)]
-    kept = ("prediction", "confidence", "probabilities")
-    expected = [{name: answer[name] for name in kept} for answer in answers]
+    names = ("prediction", "confidence", "probabilities")
+    expected = [{name: answer[name] for name in names} for answer in answers]
     assert json.loads(native.encode(outcome, BATCH))["predictions"] == expected
 
 
 @pytest.mark.parametrize("rows", [1, 3, 3000])
 def test_a_probability_of_nan_is_never_answered(rows: int) -> None:
-    """A linear model may give NaN for inputs of 1e38; neither a batch nor a row answers it."""
+    """A linear model may give NaN for inputs of 1e38: the request fails instead."""
     outcome = Outcome(np.zeros((rows, 1)), np.full((rows, 2), np.nan), ("a", "b"), "v")
     with pytest.raises(ArithmeticError):
         native.encode(outcome, BATCH)
@@ -276,10 +276,10 @@ def test_a_probability_of_nan_is_never_answered(rows: int) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [("a", "b"), ('"', "\\%b", "ü\u202e", "</script>")])
 @pytest.mark.parametrize("rows", [1, 2, native.ROWS_AT_ONCE, native.ROWS_AT_ONCE + 1])
-def test_a_batch_has_the_answers_of_its_rows(
+def test_each_answer_of_a_batch_equals_the_answer_to_its_row_alone(
     rows: int, classes: tuple[str, ...], dtype: type
 ) -> None:
-    """The body is what orjson writes of the single answers, with ties, zeros and ones too."""
+    """The bytes are those that orjson writes, also for ties, zeros and ones."""
     raw = RNG.dirichlet([0.3] * len(classes), rows)
     raw[::7] = 1 / len(classes)
     raw[::5] = np.eye(len(classes))[0]

@@ -17,9 +17,7 @@ import train
 from iris_api.contract.columns import FeatureSpec
 from iris_api.contract.contract import Contract
 from iris_api.errors import ExportError
-from iris_api.training.convert import drop_zero_weights
 from iris_api.training.export import export, random_rows
-from iris_api.training.reference import SAMPLE_ROWS, reference, sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +42,7 @@ def test_the_same_training_gives_the_same_bytes() -> None:
 
 
 def test_exporting_leaves_the_estimator_as_it_was() -> None:
-    """The caller's parameters are pickled, not ours."""
+    """The pickle has the caller's parameters."""
     estimator = RandomForestClassifier(10, n_jobs=2).fit(ROWS, LABELS)
     export(estimator, train.CONTRACT, rows=ROWS, name="iris")
     assert estimator.n_jobs == 2
@@ -53,13 +51,13 @@ def test_exporting_leaves_the_estimator_as_it_was() -> None:
 def leaf_weights(exported: Export) -> tuple[set[tuple[int, int]], list[float]]:
     """The leaves that have a weight, and all their weights."""
     (node,) = onnx.load_from_string(exported.artefacts[0].content).graph.node[:1]
-    held = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-    leaves = zip(held["class_treeids"], held["class_nodeids"], strict=True)
-    return set(leaves), held["class_weights"]
+    values = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    leaves = zip(values["class_treeids"], values["class_nodeids"], strict=True)
+    return set(leaves), values["class_weights"]
 
 
-def test_a_forest_adds_up_no_zeros() -> None:
-    """Each leaf has a weight for each class that was in it, and none for others."""
+def test_leaves_of_an_exported_forest_have_no_zero_weights() -> None:
+    """Each leaf has one weight for each class of its training rows, and no other."""
     forest = RandomForestClassifier(10, random_state=42).fit(ROWS, LABELS)
     leaves, weights = leaf_weights(export(forest, train.CONTRACT, rows=ROWS, name="iris"))
     assert len(leaves) == sum(tree.get_n_leaves() for tree in forest.estimators_)
@@ -70,37 +68,16 @@ def test_a_forest_adds_up_no_zeros() -> None:
     assert 0 not in weights
 
 
-def test_a_leaf_that_has_no_other_weight_keeps_its_zero() -> None:
-    """ONNX Runtime has to find something in each leaf."""
-    ensemble = onnx.helper.make_node(
-        "TreeEnsembleClassifier",
-        ["rows"],
-        ["labels", "probabilities"],
-        class_treeids=[0, 0, 0, 1],
-        class_nodeids=[1, 1, 2, 0],
-        class_ids=[0, 1, 0, 0],
-        class_weights=[0.0, 0.5, 0.25, 0.0],
-    )
-    drop_zero_weights(ensemble)
-    left = {one.name: onnx.helper.get_attribute_value(one) for one in ensemble.attribute}
-    assert left == {
-        "class_treeids": [0, 0, 1],
-        "class_nodeids": [1, 2, 0],
-        "class_ids": [1, 0, 0],
-        "class_weights": [0.5, 0.25, 0.0],
-    }
-
-
 @pytest.mark.parametrize(
     "estimator",
     [
         make_pipeline(FunctionTransformer(squared), LogisticRegression(max_iter=5000)),
         KNeighborsClassifier(5, weights="distance"),
     ],
-    ids=["converts not", "agrees not"],
+    ids=["no converter", "other probabilities"],
 )
-def test_what_onnx_can_not_do_exactly_is_left_to_scikit_learn(estimator: Any) -> None:
-    """A step without a converter, or a conversion that answers otherwise, is no ONNX artefact."""
+def test_without_an_equal_conversion_scikit_learn_serves(estimator: Any) -> None:
+    """An estimator without a converter, or whose conversion differs, gets no ONNX artefact."""
     exported = export(estimator.fit(ROWS, LABELS), train.CONTRACT, rows=ROWS, name="iris")
     assert [file.runtime for file in exported.artefacts] == ["scikit-learn"]
     assert exported.refusal
@@ -108,7 +85,7 @@ def test_what_onnx_can_not_do_exactly_is_left_to_scikit_learn(estimator: Any) ->
 
 
 class Contrary(LogisticRegression):
-    """Predicts another class than its probabilities say, as an SVC may."""
+    """Predicts other classes than the most probable ones, as an SVC may."""
 
     def predict(self, X: NDArray[Any]) -> NDArray[Any]:  # noqa: N803 - scikit-learn's own name
         predicted: NDArray[Any] = super().predict(X)
@@ -123,23 +100,21 @@ class Contrary(LogisticRegression):
         (Contrary(max_iter=500), "predicts other classes than its probabilities say"),
     ],
 )
-def test_an_estimator_whose_probabilities_can_not_be_served_is_refused(
-    estimator: Any, reason: str
-) -> None:
-    """The refusal names the mend."""
+def test_an_estimator_without_usable_probabilities_is_refused(estimator: Any, reason: str) -> None:
+    """The message says what to do about it."""
     with pytest.raises(ExportError, match=reason):
         export(estimator.fit(ROWS, LABELS), train.CONTRACT, rows=ROWS, name="iris")
 
 
 def test_an_estimator_must_fit_its_contract() -> None:
-    """Features and classes are counted on both sides."""
+    """It must have as many features and classes as the contract."""
     narrow = LogisticRegression(max_iter=500).fit(ROWS[:, :3], LABELS)
     with pytest.raises(ExportError, match="has 3 features and 3 classes, the contract has 4 and 3"):
         export(narrow, train.CONTRACT, rows=ROWS[:, :3], name="iris")
 
 
 def test_training_rows_must_keep_the_contract() -> None:
-    """Bounds that the model's own rows break would refuse its own users."""
+    """A service whose bounds exclude training rows would refuse ordinary requests."""
     estimator = LogisticRegression(max_iter=500).fit(ROWS * 2, LABELS)
     with pytest.raises(
         ExportError, match=r"sepal_length is 8\.6 to 15\.8 in the training rows, 0 to"
@@ -148,7 +123,7 @@ def test_training_rows_must_keep_the_contract() -> None:
 
 
 def test_an_estimator_that_was_fitted_on_a_data_frame_is_refused() -> None:
-    """Serving has no pandas, and columns by name need it."""
+    """It selects columns by name, and a server has no pandas."""
     estimator = LogisticRegression(max_iter=500).fit(ROWS, LABELS)
     estimator.feature_names_in_ = np.array(["a", "b", "c", "d"])
     with pytest.raises(ExportError, match="fit the estimator on an array"):
@@ -156,7 +131,7 @@ def test_an_estimator_that_was_fitted_on_a_data_frame_is_refused() -> None:
 
 
 def test_swapped_classes_are_refused() -> None:
-    """Names that the estimator knows itself must be the contract's, in its order."""
+    """Text classes of the estimator must equal those of the contract, in the same order."""
     names = np.array(["virginica", "setosa", "versicolor"])[LABELS]
     estimator = LogisticRegression(max_iter=500).fit(ROWS, names)
     named = export(estimator, train.CONTRACT, rows=ROWS, name="iris")
@@ -166,8 +141,8 @@ def test_swapped_classes_are_refused() -> None:
         export(estimator, swapped, rows=ROWS, name="iris")
 
 
-def test_golden_rows_are_among_those_that_were_compared() -> None:
-    """Training rows and random ones, unrounded, with the estimator's own probabilities."""
+def test_golden_rows_are_training_rows_and_random_rows() -> None:
+    """Their values are not rounded, and the probabilities are the estimator's own."""
     estimator = RandomForestClassifier(10, random_state=1).fit(ROWS, LABELS)
     golden = export(estimator, train.CONTRACT, rows=ROWS, name="iris").golden
     rows = np.array(golden.rows)
@@ -177,7 +152,7 @@ def test_golden_rows_are_among_those_that_were_compared() -> None:
 
 
 def test_random_rows_keep_bounds_and_types() -> None:
-    """A closed bound is kept; an open one reaches one data range beyond; an int stays whole."""
+    """Without a bound, values reach one data range beyond the rows; integers stay whole."""
     contract = Contract(
         features=(
             FeatureSpec(name="closed", minimum=0, maximum=1, example=0),
@@ -186,73 +161,8 @@ def test_random_rows_keep_bounds_and_types() -> None:
         ),
         classes=("a", "b"),
     )
-    made = random_rows(contract, np.array([[0.0, 10.0, 1.0], [1.0, 20.0, 2.0]]), 2000)
-    assert (made.min(axis=0) >= [0, 0, 0]).all()
-    assert (made.max(axis=0) <= [1, 30, 9]).all()
-    assert made[:, 1].max() > 25
-    np.testing.assert_array_equal(made[:, 2], made[:, 2].round())
-
-
-def test_the_reference_counts_every_training_row() -> None:
-    """About five bins a feature, each row in one of them, and all classes counted."""
-    made = reference(ROWS, LABELS, 3)
-    assert made.classes == (50, 50, 50)
-    for histogram in made.features:
-        assert sum(histogram.counts) == len(ROWS)
-        assert 4 <= len(histogram.counts) <= 5
-        assert min(histogram.counts) > 0
-
-
-def test_no_training_row_changes_its_bin_by_rounding_to_float32() -> None:
-    """Edges lie between observed values, never on one."""
-    for column, histogram in zip(ROWS.T, reference(ROWS, LABELS, 3).features, strict=True):
-        as_given = np.searchsorted(histogram.edges, column, side="right")
-        as_served = np.searchsorted(histogram.edges, column.astype(np.float32), side="right")
-        np.testing.assert_array_equal(as_given, as_served)
-
-
-def test_a_constant_feature_has_one_bin() -> None:
-    """There is nothing to part."""
-    made = reference(np.full((10, 1), 3.0), np.zeros(10, dtype=int), 2)
-    assert made.features[0].edges == ()
-    assert made.features[0].counts == (10,)
-    assert made.classes == (10, 0)
-
-
-@pytest.mark.parametrize(
-    ("column", "edges"),
-    [
-        ([0] * 10 + [1] * 90, (0.5,)),
-        ([0] * 90 + [1] * 10, (0.5,)),
-        ([0] * 50 + [1] * 50, (0.5,)),
-        ([3] * 100, ()),
-    ],
-)
-def test_a_feature_of_few_values_keeps_an_edge_between_them(
-    column: list[int], edges: tuple[float, ...]
-) -> None:
-    """Or a flag that is mostly set could never be seen to drift."""
-    rows = np.array(column, float)[:, None]
-    (histogram,) = reference(rows, np.zeros(100, int), 2).features
-    assert histogram.edges == edges
-
-
-def test_a_sample_is_whole_rows_with_their_classes() -> None:
-    """All of a small set in its order, and at most 150 of a large one, the same each time."""
-    assert sample(ROWS, LABELS).rows == tuple(map(tuple, ROWS.tolist()))
-    assert sample(ROWS, LABELS).classes == tuple(LABELS.tolist())
-    rows = np.arange(2000.0).reshape(1000, 2)
-    some = sample(rows, rows[:, 0].astype(int))
-    assert len(set(some.rows)) == SAMPLE_ROWS
-    assert [row[0] for row in some.rows] == list(some.classes)
-    assert some == sample(rows, rows[:, 0].astype(int))
-
-
-def test_a_sample_reaches_as_far_as_the_rows() -> None:
-    """In each feature; if there are too many features for that, it is no larger for it."""
-    rows = np.random.default_rng(1).normal(size=(1000, 4))
-    shown = np.array(sample(rows, np.zeros(1000, int)).rows)
-    assert (shown.min(axis=0) == rows.min(axis=0)).all()
-    assert (shown.max(axis=0) == rows.max(axis=0)).all()
-    wide = np.random.default_rng(1).normal(size=(1000, 100))
-    assert len(sample(wide, np.zeros(1000, int)).rows) == SAMPLE_ROWS
+    drawn = random_rows(contract, np.array([[0.0, 10.0, 1.0], [1.0, 20.0, 2.0]]), 2000)
+    assert (drawn.min(axis=0) >= [0, 0, 0]).all()
+    assert (drawn.max(axis=0) <= [1, 30, 9]).all()
+    assert drawn[:, 1].max() > 25
+    np.testing.assert_array_equal(drawn[:, 2], drawn[:, 2].round())

@@ -1,4 +1,4 @@
-"""What a request may cost, in calls: they can be counted, where time on a shared machine can't."""
+"""Limits for the function calls of a request. Time on a shared machine varies; calls do not."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from flask import Flask
 
 ONE_ROW = 460
-"""Functions that a request of one row may call, in Python and C. Measured: 446 on Python 3.11; an
-empty view in plain Flask calls 330."""
+"""Most functions, in Python and C, that a request of one row calls. Measured: 446 on Python 3.11.
+An empty view in plain Flask calls 330."""
 THOUSAND_ROWS_MORE = 50
-"""And that a thousand further rows may add. Measured: 7, for each thousand that is answered; no
-function is called per row."""
+"""Most calls that a thousand more rows add. Measured: 7, because no function is called per row."""
 
 
 def calls(app: Flask, key: Key, body: Any) -> int:
-    """Functions that one request calls, after a first has filled what is filled once."""
+    """Functions that one request calls, after another request has filled the caches."""
     content = json.dumps(body).encode()
     environ = EnvironBuilder(
         "/v1/predict",
@@ -43,10 +42,10 @@ def calls(app: Flask, key: Key, body: Any) -> int:
 
     statuses = []
     for profiler in (None, counting):
-        fresh = environ | {"wsgi.input": io.BytesIO(content)}
+        request = environ | {"wsgi.input": io.BytesIO(content)}
         sys.setprofile(profiler)
         try:
-            list(app(fresh, lambda status, _headers: statuses.append(status)))  # type: ignore[arg-type]
+            list(app(request, lambda status, _headers: statuses.append(status)))  # type: ignore[arg-type]
         finally:
             sys.setprofile(None)
     assert statuses == ["200 OK", "200 OK"]
@@ -56,20 +55,20 @@ def calls(app: Flask, key: Key, body: Any) -> int:
 def test_a_request_stays_within_its_budget(
     app: Flask, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Key, validation, prediction, request id, metrics, log line and answer of one row."""
-    monkeypatch.setattr(logging.getLogger("iris_api"), "propagate", False)  # To pytest's handlers.
+    """The calls include authentication, validation, prediction, metrics, log line and answer."""
+    monkeypatch.setattr(logging.getLogger("iris_api"), "propagate", False)  # pytest adds handlers.
     assert calls(app, key, FLOWER) <= ONE_ROW
 
 
-def test_a_row_of_a_batch_stays_within_its_budget(app: Flask, key: Key) -> None:
-    """No object, no call and no validation per row: what grows with the rows is done in C."""
-    some, more = (
+def test_rows_of_a_batch_stay_within_their_budget(app: Flask, key: Key) -> None:
+    """Python calls no function per row: work that grows with the rows is done in C."""
+    few, many = (
         calls(app, key, [FLOWER] * rows) for rows in (MIN_SORTED_ROWS, MIN_SORTED_ROWS + 1000)
     )
-    assert more - some <= THOUSAND_ROWS_MORE
+    assert many - few <= THOUSAND_ROWS_MORE
 
 
 @pytest.mark.parametrize("rows", [1, 50])
-def test_the_count_is_the_same_each_time(app: Flask, key: Key, rows: int) -> None:
-    """Or a budget would mean nothing."""
+def test_the_number_of_calls_is_reproducible(app: Flask, key: Key, rows: int) -> None:
+    """Otherwise a budget would mean nothing."""
     assert calls(app, key, [FLOWER] * rows) == calls(app, key, [FLOWER] * rows)

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iris_api.errors import KeyFileError
 from iris_api.web.keys import KeyFile, KeyRing, digest_of, new_key
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +22,8 @@ def file(tmp_path: Path) -> KeyFile:
     return KeyFile(tmp_path / "keys")
 
 
-def test_a_key_is_known_by_its_digest_alone(file: KeyFile) -> None:
-    """What is stored does not contain the key, and only its owner may read it."""
+def test_a_key_file_has_only_digests(file: KeyFile) -> None:
+    """It does not contain the key, and only its owner may read it."""
     key = file.add("shop")
     stored = file.path.read_text()
     assert stored == f"shop:{digest_of(key)}\n"
@@ -29,34 +31,34 @@ def test_a_key_is_known_by_its_digest_alone(file: KeyFile) -> None:
     assert file.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_keys_are_long_and_never_alike() -> None:
-    """256 random bits each."""
-    made = {new_key() for _ in range(100)}
-    assert len(made) == 100
-    assert all(len(key) == len("iris_") + 43 for key in made)
+def test_keys_are_long_and_distinct() -> None:
+    """Each has 256 random bits, in base64."""
+    keys = {new_key() for _ in range(100)}
+    assert len(keys) == 100
+    assert all(len(key) == len("iris_") + 43 for key in keys)
 
 
-def test_a_ring_opens_to_its_keys_and_to_nothing_else(file: KeyFile) -> None:
-    """Both sources count; near misses, digests and rubbish do not."""
-    stored, given = file.add("shop"), new_key()
-    ring = KeyRing(f"cron:{digest_of(given)}", file.path)
+def test_a_ring_accepts_the_keys_of_both_sources_and_no_other(file: KeyFile) -> None:
+    """A truncated or altered key and a digest are not keys."""
+    stored, configured = file.add("shop"), new_key()
+    ring = KeyRing(f"cron:{digest_of(configured)}", file.path)
     assert ring.name_of(stored) == "shop"
-    assert ring.name_of(given) == "cron"
+    assert ring.name_of(configured) == "cron"
     assert ring.own_key is None
     for wrong in ("", stored[:-1], stored + " ", stored.upper(), digest_of(stored), "é", "\udcff"):
         assert ring.name_of(wrong) is None
 
 
-def test_without_any_source_a_ring_makes_its_own_key() -> None:
-    """The service is never open: a fresh key for each run."""
+def test_a_ring_without_a_source_generates_a_key() -> None:
+    """The service is never open: each run has a new key."""
     one, other = KeyRing("", None), KeyRing("", None)
     assert one.own_key
     assert one.name_of(one.own_key) == "this-run"
     assert other.name_of(one.own_key) is None
 
 
-def test_an_empty_key_file_opens_to_nobody(file: KeyFile) -> None:
-    """A configured file is the only way in, also while it has no key."""
+def test_an_empty_key_file_accepts_no_key(file: KeyFile) -> None:
+    """No key is generated if a file is configured."""
     file.path.write_text("# none yet\n")
     ring = KeyRing("", file.path)
     assert ring.own_key is None
@@ -64,7 +66,7 @@ def test_an_empty_key_file_opens_to_nobody(file: KeyFile) -> None:
 
 
 def test_a_ring_follows_its_file_without_a_restart(file: KeyFile) -> None:
-    """A key is good from the moment it is stored until the moment it is revoked."""
+    """A key is valid from the moment it is stored until the moment it is revoked."""
     first = file.add("first")
     ring = KeyRing("", file.path)
     second = file.add("second")
@@ -75,10 +77,10 @@ def test_a_ring_follows_its_file_without_a_restart(file: KeyFile) -> None:
 
 
 @pytest.mark.parametrize("damage", ["nonsense", None])
-def test_a_file_that_breaks_while_serving_locks_nobody_out(
+def test_keys_stay_valid_while_their_file_is_broken(
     file: KeyFile, damage: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The keys before stay good, the log says so once, and a mended file is taken up."""
+    """One warning is logged, and the file is read again once it is valid."""
     key = file.add("shop")
     ring = KeyRing("", file.path)
     whole = file.path.read_text()
@@ -93,8 +95,8 @@ def test_a_file_that_breaks_while_serving_locks_nobody_out(
     assert ring.name_of(key) == "mart"
 
 
-def test_a_late_worker_trusts_no_key_that_it_has_not_read_itself(file: KeyFile) -> None:
-    """A key that was revoked since the server's start stays revoked, though the file be broken."""
+def test_a_new_worker_accepts_no_key_that_it_has_not_read_itself(file: KeyFile) -> None:
+    """A key revoked since the server's start stays revoked, even if the file is broken now."""
     revoked, fixed = file.add("revoked"), new_key()
     ring = KeyRing(f"cron:{digest_of(fixed)}", file.path)
     file.path.write_text("nonsense")
@@ -102,8 +104,8 @@ def test_a_late_worker_trusts_no_key_that_it_has_not_read_itself(file: KeyFile) 
     assert ring.name_of(revoked) is None
     assert ring.name_of(fixed) == "cron"
     file.path.write_text("")
-    kept = file.add("kept")
-    assert ring.name_of(kept) == "kept"
+    new = file.add("new")
+    assert ring.name_of(new) == "new"
 
 
 @pytest.mark.parametrize(
@@ -116,22 +118,22 @@ def test_a_late_worker_trusts_no_key_that_it_has_not_read_itself(file: KeyFile) 
         (f"shop:{'0' * 64}\nshop:{'1' * 64}", "shop stands there twice"),
     ],
 )
-def test_an_entry_that_is_none_is_refused(file: KeyFile, text: str, reason: str) -> None:
-    """The message counts the entry and does not repeat it: it may hold a key by mistake."""
+def test_an_invalid_entry_is_refused_by_its_number(file: KeyFile, text: str, reason: str) -> None:
+    """The message does not repeat the entry, which may contain a key by mistake."""
     file.path.write_text(text)
     with pytest.raises(KeyFileError, match=reason) as refusal:
         KeyRing("", file.path)
     assert "0000" not in str(refusal.value)
 
 
-def test_entries_of_the_setting_are_parted_by_commas_or_lines() -> None:
-    """A secret mounted as a file has lines; a variable has commas. Comments go."""
+def test_entries_of_the_setting_are_separated_by_commas_or_lines() -> None:
+    """A mounted secret has lines and a variable has commas; comments are ignored."""
     text = f"a:{'0' * 64}, b:{'1' * 64}\nc:{'2' * 64}  # the third\n"
     assert KeyRing(text, None).names == ["a", "b", "c"]
 
 
-def test_a_file_that_can_not_be_read_stops_the_ring(file: KeyFile) -> None:
-    """Missing, or no text."""
+def test_a_file_that_can_not_be_read_is_an_error(file: KeyFile) -> None:
+    """It is missing, or it is not text."""
     with pytest.raises(KeyFileError, match="it is not there; make it with 'flask"):
         KeyRing("", file.path)
     file.path.write_bytes(b"\xff\xfe")
@@ -139,15 +141,15 @@ def test_a_file_that_can_not_be_read_stops_the_ring(file: KeyFile) -> None:
         KeyRing("", file.path)
 
 
-def test_a_pipe_in_the_files_place_is_refused(file: KeyFile) -> None:
-    """Reading it would wait for ever."""
+def test_a_pipe_instead_of_a_file_is_refused(file: KeyFile) -> None:
+    """Reading it would block forever."""
     os.mkfifo(file.path)
     with pytest.raises(KeyFileError, match="not a regular file"):
         KeyRing("", file.path)
 
 
-def test_a_change_that_keeps_size_and_time_is_seen(file: KeyFile) -> None:
-    """As an editor may write it that restores the time."""
+def test_a_change_that_keeps_size_and_time_is_noticed(file: KeyFile) -> None:
+    """An editor may restore the modification time."""
     old, new = new_key(), new_key()
     file.path.write_text(f"shop:{digest_of(old)}\n")
     ring, before = KeyRing("", file.path), file.path.stat()
@@ -157,7 +159,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(file: KeyFile) -> None:
 
 
 def test_a_name_has_one_key(file: KeyFile) -> None:
-    """A second key for a name is refused, and so is a name that would break the file."""
+    """A second key for a name is refused, and so is a name that an entry can't have."""
     file.add("shop")
     with pytest.raises(KeyFileError, match="shop has a key already"):
         file.add("shop")
@@ -166,17 +168,17 @@ def test_a_name_has_one_key(file: KeyFile) -> None:
             file.add(name)
 
 
-def test_revoking_keeps_comments_and_refuses_strangers(file: KeyFile) -> None:
-    """The file is the operator's: what we do not know stays."""
-    file.path.write_text(f"# ours\nshop:{'0' * 64}  # the web shop\ncron:{'1' * 64}\n")
+def test_revoking_a_key_keeps_comments_and_other_keys(file: KeyFile) -> None:
+    """A name without a key is an error."""
+    file.path.write_text(f"# operators\nshop:{'0' * 64}  # the web shop\ncron:{'1' * 64}\n")
     file.revoke("shop")
-    assert file.path.read_text() == f"# ours\ncron:{'1' * 64}\n"
+    assert file.path.read_text() == f"# operators\ncron:{'1' * 64}\n"
     with pytest.raises(KeyFileError, match="has no key named shop"):
         file.revoke("shop")
 
 
-def test_a_linked_file_stays_a_link(file: KeyFile, tmp_path: Path) -> None:
-    """The target is replaced, as a mounted secret needs it."""
+def test_a_symbolic_link_stays_one(file: KeyFile, tmp_path: Path) -> None:
+    """A change replaces its target: a mounted secret is such a link."""
     target = tmp_path / "elsewhere"
     target.write_text("")
     file.path.symlink_to(target)
@@ -185,22 +187,30 @@ def test_a_linked_file_stays_a_link(file: KeyFile, tmp_path: Path) -> None:
     assert target.read_text().startswith("shop:")
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """No traceback for a mistyped path."""
+def test_a_missing_directory_is_one_error(tmp_path: Path) -> None:
+    """A mistyped path gives no traceback."""
     with pytest.raises(KeyFileError, match="can't be written: No such file"):
         KeyFile(tmp_path / "nowhere" / "keys").add("shop")
 
 
-def _add(path: Path, number: int) -> None:
-    KeyFile(path).add(f"caller-{number}-of-{os.getppid()}")
+TWELVE_WRITERS = """
+import os, sys
+from pathlib import Path
+from iris_api.web.keys import KeyFile
+
+writers = []
+for number in range(12):
+    writer = os.fork()
+    if not writer:
+        KeyFile(Path(sys.argv[1])).add(f"caller-{number}")
+        os._exit(0)
+    writers.append(writer)
+sys.exit(any(os.waitpid(writer, 0)[1] for writer in writers))
+"""
 
 
-def test_keys_added_at_once_are_all_kept(file: KeyFile) -> None:
-    """Twelve processes, twelve keys."""
-    context = multiprocessing.get_context("spawn")
-    adders = [context.Process(target=_add, args=(file.path, n)) for n in range(12)]
-    for adder in adders:
-        adder.start()
-    for adder in adders:
-        adder.join()
+def test_keys_added_concurrently_are_all_kept(file: KeyFile) -> None:
+    """Twelve processes add one key each."""
+    command = [sys.executable, "-c", TWELVE_WRITERS, str(file.path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
     assert len(file.digests()) == 12

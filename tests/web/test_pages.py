@@ -25,8 +25,8 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in STATIC.iterdir()))
-def test_a_page_asks_no_other_host(stranger: FlaskClient, name: str) -> None:
-    """Its policy says so, and none of its files names one."""
+def test_a_page_loads_nothing_from_other_hosts(stranger: FlaskClient, name: str) -> None:
+    """Its policy forbids it, and none of its files has the URL of another host."""
     with stranger.get("/drift") as page, stranger.get(f"/static/{name}") as file:
         assert (page.status_code, file.status_code) == (200, 200)
         for answer in (page, file):
@@ -39,7 +39,7 @@ def test_a_page_asks_no_other_host(stranger: FlaskClient, name: str) -> None:
 
 @pytest.mark.parametrize("path", ["../app.py", "%2e%2e/app.py", "/etc/passwd", "", "none.js"])
 def test_no_other_file_is_served(stranger: FlaskClient, path: str) -> None:
-    """However it is asked for."""
+    """No path leaves the directory of static files."""
     assert stranger.get(f"/static/{path}").status_code == 404
 
 
@@ -62,7 +62,7 @@ def test_no_other_file_is_served(stranger: FlaskClient, path: str) -> None:
 def test_a_browser_gets_a_page_and_a_program_json(
     stranger: FlaskClient, accept: str, page: bool
 ) -> None:
-    """Whoever does not like HTML better than JSON gets JSON; caches keep the two apart."""
+    """HTML is sent only to clients that prefer it to JSON, and caches keep the two apart."""
     answer = stranger.get("/", headers={"Accept": accept})
     assert answer.status_code == 200
     assert answer.mimetype == ("text/html" if page else "application/json")
@@ -78,42 +78,42 @@ def test_a_browser_gets_a_page_and_a_program_json(
     ).map("".join)
 )
 def test_no_accept_header_is_an_error(stranger: FlaskClient, accept: str) -> None:
-    """Whatever is in it, the index comes in one of its two shapes."""
+    """Whatever the header contains, the index is HTML or JSON."""
     answer = stranger.get("/", headers={"Accept": accept})
     assert answer.status_code == 200
     assert answer.mimetype in {"text/html", "application/json"}
 
 
 def test_the_page_of_a_hostile_model_is_text(model_dir: Path) -> None:
-    """Names of model, features and classes can't become markup; what needs a key is not in it."""
-    found = reseal(model_dir).manifest.contract
+    """Names are escaped. Descriptions, which need a key, are not in the page."""
+    original = reseal(model_dir).manifest.contract
     bad = "<script>alert('1')</script>"
-    contract = found.model_copy(update={"classes": (bad, *found.classes[1:])})
+    contract = original.model_copy(update={"classes": (bad, *original.classes[1:])})
     reseal(model_dir, name=bad, contract=contract)
     client = create_app(Settings(model_dir=model_dir)).test_client()
     page = client.get("/", headers={"Accept": BROWSER}).text
     assert "alert(" in page
     assert bad not in page
-    assert found.features[0].description not in page
+    assert original.features[0].description not in page
 
 
-def test_before_a_key_is_given_the_page_tells_what_is_public(
+def test_without_a_key_the_page_shows_only_what_is_public(
     model_dir: Path, stranger: FlaskClient
 ) -> None:
-    """Features with their bounds, classes, and a call; nothing of the training rows."""
+    """It shows features with bounds, classes and a call, and nothing from the training rows."""
     manifest = Bundle.load(model_dir).manifest
     page = stranger.get("/", headers={"Accept": BROWSER}).text
-    for told in ("sepal_width", "0 to 10\N{NO-BREAK SPACE}cm", "virginica", "localhost/v1/predict"):
-        assert told in page
+    for text in ("sepal_width", "0 to 10\N{NO-BREAK SPACE}cm", "virginica", "localhost/v1/predict"):
+        assert text in page
     assert json.dumps(manifest.contract.example) in unescape(page)
-    edges = [str(edge) for one in manifest.reference.features for edge in one.edges]
+    edges = [str(edge) for each in manifest.reference.features for edge in each.edges]
     assert manifest.sample
     for secret in (*edges, str(manifest.evaluation.accuracy), manifest.evaluation.method):
         assert secret not in page
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("fields", "words"),
     [
         ({}, "any number"),
         ({"unit": "cm"}, "any number in\N{NO-BREAK SPACE}cm"),
@@ -122,19 +122,19 @@ def test_before_a_key_is_given_the_page_tells_what_is_public(
         ({"maximum": 100, "type": "int"}, "whole, up to 100"),
     ],
 )
-def test_what_is_allowed_is_told_in_words(more: dict[str, Any], told: str) -> None:
-    """Only the bounds that there are, whether whole, and the unit."""
-    assert allowed(FeatureSpec(name="x", example=0, **more)) == told
+def test_bounds_and_unit_are_described_in_words(fields: dict[str, Any], words: str) -> None:
+    """Only the bounds that are set are mentioned."""
+    assert allowed(FeatureSpec(name="x", example=0, **fields)) == words
 
 
 def test_the_home_page_is_small(stranger: FlaskClient) -> None:
-    """All that it loads, as it is sent without compression: under 60 KB."""
+    """With all files that it loads, and without compression, it has less than 60 KB."""
     page = stranger.get("/", headers={"Accept": BROWSER}).data
-    wanted = set(re.findall(rb'static/([\w.]+)"', page))
+    names = set(re.findall(rb'static/([\w.]+)"', page))
     loaded: dict[bytes, bytes] = {}
-    while missing := wanted - loaded.keys():
+    while missing := names - loaded.keys():
         for name in missing:
             loaded[name] = (STATIC / name.decode()).read_bytes()
-            wanted |= set(re.findall(rb'from "\./([\w.]+)"', loaded[name]))
+            names |= set(re.findall(rb'from "\./([\w.]+)"', loaded[name]))
     assert {b"home.js", b"key.js", b"csv.js", b"page.css", b"icon.svg"} <= loaded.keys()
     assert len(page) + sum(map(len, loaded.values())) < 60_000

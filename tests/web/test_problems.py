@@ -21,7 +21,7 @@ MEMBERS = {"type", "title", "status", "detail", "request_id"}
 
 @pytest.fixture
 def failing() -> FlaskClient:
-    """An app whose one route raises what its path says."""
+    """A client of an application whose views raise errors."""
     app = Flask("iris_api")
     app.extensions["iris_api"] = Service(Settings())
     request.init_app(app)
@@ -46,7 +46,7 @@ def failing() -> FlaskClient:
 
 @pytest.mark.parametrize("status", sorted(default_exceptions))
 def test_every_error_of_werkzeug_is_a_problem(failing: FlaskClient, status: int) -> None:
-    """No HTML, and the status is the one that was raised."""
+    """Its status is the one that was raised, and its body is JSON."""
     answer = failing.get(f"/status/{status}")
     assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
     assert answer.json
@@ -55,30 +55,29 @@ def test_every_error_of_werkzeug_is_a_problem(failing: FlaskClient, status: int)
     assert answer.json["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_an_unforeseen_error_says_nothing_of_the_inside(
+def test_the_answer_to_an_unforeseen_error_has_no_details(
     failing: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client gets a request id; the log has the traceback under it."""
+    """The client gets a request id, and the log has the traceback under that id."""
     with caplog.at_level(logging.ERROR):
         answer = failing.get("/unforeseen", headers={"X-Request-ID": "abc-123"})
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert answer.json
     assert answer.json["request_id"] == "abc-123"
-    (record,) = [found for found in caplog.records if found.exc_info]
+    (record,) = [record for record in caplog.records if record.exc_info]
     assert "abc-123" in record.getMessage()
-    assert record.exc_info
 
 
-def test_a_body_whose_framing_breaks_is_the_clients_error(failing: FlaskClient) -> None:
-    """Gunicorn finds a bad chunk only while the body is read."""
+def test_a_body_with_broken_framing_is_the_clients_error(failing: FlaskClient) -> None:
+    """Gunicorn notices a bad chunk only while the body is read."""
     answer = failing.get("/chunk")
     assert answer.status_code == 400
     assert "InvalidChunkSize" in json.loads(answer.data)["detail"]
 
 
-def test_a_405_says_what_is_allowed(client: FlaskClient) -> None:
-    """In words, and in the header that HTTP asks for."""
+def test_a_405_says_which_methods_are_allowed(client: FlaskClient) -> None:
+    """They are in the detail and in the header Allow."""
     answer = client.get("/v1/predict")
     assert answer.status_code == 405
     assert answer.json
@@ -89,7 +88,7 @@ def test_a_405_says_what_is_allowed(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "path", ["//v1//predict", "/v1/predict/", "/\0", "/\xff", "/" + "a" * 5000]
 )
-def test_odd_paths_are_not_found_and_never_redirected(client: FlaskClient, path: str) -> None:
-    """A redirect would turn a POST into a GET in older clients."""
+def test_an_unusual_path_is_not_found_and_never_redirected(client: FlaskClient, path: str) -> None:
+    """Older clients would follow a redirect of a POST with a GET."""
     answer = client.post("/", json={}, environ_overrides={"PATH_INFO": path})
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")

@@ -28,7 +28,7 @@ def post(client: FlaskClient, body: bytes | str, **headers: str) -> TestResponse
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/predict"])
-def test_one_object_is_answered_with_one_prediction(client: FlaskClient, path: str) -> None:
+def test_an_object_is_answered_with_one_prediction(client: FlaskClient, path: str) -> None:
     """The alias answers as the versioned route does."""
     answer = client.post(path, json=FLOWER)
     assert answer.status_code == 200
@@ -47,7 +47,7 @@ def test_one_object_is_answered_with_one_prediction(client: FlaskClient, path: s
 
 
 def test_an_array_is_answered_with_as_many_predictions(client: FlaskClient) -> None:
-    """The most rows that one request may have."""
+    """A request may have 10,000 rows."""
     answer = client.post("/v1/predict", json=[FLOWER] * 10_000)
     assert answer.json
     assert answer.json.keys() == {"predictions", "count", "model_version"}
@@ -55,8 +55,8 @@ def test_an_array_is_answered_with_as_many_predictions(client: FlaskClient) -> N
     assert answer.json["predictions"][0].keys() == {"prediction", "confidence", "probabilities"}
 
 
-def test_the_index_names_what_there_is(stranger: FlaskClient) -> None:
-    """Each link of the index leads somewhere."""
+def test_the_index_lists_features_and_links(stranger: FlaskClient) -> None:
+    """Each link leads to a route."""
     index = stranger.get("/").json
     assert index
     assert index["features"] == list(FLOWER)
@@ -66,8 +66,8 @@ def test_the_index_names_what_there_is(stranger: FlaskClient) -> None:
         answer.close()
 
 
-def test_the_model_tells_its_contract_and_its_evaluation(client: FlaskClient) -> None:
-    """What a caller needs to know of the model, and no golden rows."""
+def test_the_card_has_the_contract_and_the_evaluation(client: FlaskClient) -> None:
+    """It has what a caller needs, and no golden rows."""
     card = client.get("/v1/model").json
     assert card
     assert [feature["unit"] for feature in card["features"]] == ["cm"] * 4
@@ -79,17 +79,17 @@ def test_the_model_tells_its_contract_and_its_evaluation(client: FlaskClient) ->
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 def test_readiness_names_the_model(stranger: FlaskClient, path: str) -> None:
-    """Anyone may ask."""
+    """It needs no key."""
     answer = stranger.get(path)
     assert answer.status_code == 200
     assert answer.json
     assert (answer.json["status"], answer.json["model"]) == ("healthy", "loaded")
 
 
-def test_without_a_model_the_process_lives_and_is_not_ready(
+def test_without_a_model_the_process_is_alive_and_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: Key
 ) -> None:
-    """503 with Retry-After; what is wrong with the bundle is the operator's business."""
+    """The answer is 503 with Retry-After, without details for the operator."""
     monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")
     client = create_app(Settings(model_dir=tmp_path, api_keys=key.entry)).test_client()
     assert client.get("/health/live").status_code == 200
@@ -101,7 +101,7 @@ def test_without_a_model_the_process_lives_and_is_not_ready(
     assert client.post("/predict", json=FLOWER, headers=key.headers).status_code == 503
 
 
-TAKEN = json.dumps(FLOWER)
+VALID_BODY = json.dumps(FLOWER)
 REFUSED: dict[str, tuple[bytes, int]] = {
     "empty body": (b"", 400),
     "white space": (b"\r\n", 400),
@@ -110,15 +110,15 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "null": (b"null", 422),
     "string": (b'"setosa"', 422),
     "10,001 rows": (json.dumps([FLOWER] * 10_001).encode(), 413),
-    "1e400": (TAKEN.replace("2.3", "1e400").encode(), 422),
-    "NaN": (TAKEN.replace("2.3", "NaN").encode(), 422),
-    "true": (TAKEN.replace("2.3", "true").encode(), 422),
-    '"5.1"': (TAKEN.replace("2.3", '"5.1"').encode(), 422),
+    "1e400": (VALID_BODY.replace("2.3", "1e400").encode(), 422),
+    "NaN": (VALID_BODY.replace("2.3", "NaN").encode(), 422),
+    "true": (VALID_BODY.replace("2.3", "true").encode(), 422),
+    '"5.1"': (VALID_BODY.replace("2.3", '"5.1"').encode(), 422),
     "unknown field": (json.dumps(FLOWER | {"colour": 1}).encode(), 422),
     "deep nesting": (b"[" * 500_000, 400),
     "deep objects": (b'{"a":' * 300_000, 400),
     "invalid UTF-8": (b'{"\xff": 1}', 400),
-    "UTF-16": (TAKEN.encode("utf-16"), 400),
+    "UTF-16": (VALID_BODY.encode("utf-16"), 400),
     "array in array": (b"[[1, 2, 3, 4]]", 422),
 }
 
@@ -127,17 +127,17 @@ REFUSED: dict[str, tuple[bytes, int]] = {
 def test_a_bad_body_is_a_problem_of_the_documented_status(
     client: FlaskClient, body: bytes, status: int
 ) -> None:
-    """And the next good request is answered."""
+    """The next valid request is answered."""
     answer = post(client, body)
     assert (answer.status_code, answer.mimetype) == (status, PROBLEM)
     assert answer.json
     assert {"type", "title", "status", "detail", "request_id"} <= answer.json.keys()
     assert answer.json["status"] == status
-    assert post(client, TAKEN).status_code == 200
+    assert post(client, VALID_BODY).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "media_type",
     [
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
@@ -148,34 +148,34 @@ def test_a_bad_body_is_a_problem_of_the_documented_status(
         "nonsense",
     ],
 )
-def test_another_media_type_is_told_which_to_send(client: FlaskClient, sent: str) -> None:
-    """415, whatever the body is."""
-    answer = post(client, TAKEN, **{"Content-Type": sent})
+def test_another_media_type_is_refused(client: FlaskClient, media_type: str) -> None:
+    """The 415 names the media type to send, whatever the body is."""
+    answer = post(client, VALID_BODY, **{"Content-Type": media_type})
     assert answer.status_code == 415
     assert answer.json
     assert "application/json" in answer.json["detail"]
     assert answer.headers["Accept-Post"] == "application/json"
 
 
-@pytest.mark.parametrize("sent", ["application/json; charset=utf-8", "Application/JSON"])
+@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON"])
 def test_parameters_and_case_of_the_media_type_do_not_matter(
-    client: FlaskClient, sent: str
+    client: FlaskClient, media_type: str
 ) -> None:
-    """Older clients write them in every way."""
-    assert post(client, TAKEN, **{"Content-Type": sent}).status_code == 200
+    """Clients differ in both."""
+    assert post(client, VALID_BODY, **{"Content-Type": media_type}).status_code == 200
 
 
 def test_a_compressed_body_is_refused(client: FlaskClient) -> None:
-    """415 names the reason, where a JSON error would puzzle."""
+    """The 415 names the reason; an error about JSON would not."""
     answer = post(client, b"\x1f\x8b", **{"Content-Encoding": "gzip"})
     assert answer.status_code == 415
     assert answer.json
     assert "Content-Encoding" in answer.json["detail"]
 
 
-def test_a_body_of_the_limit_is_taken_and_one_byte_more_is_not(trained: Path, key: Key) -> None:
-    """The last allowed byte is read; one more is 413, with the limit named."""
-    body = TAKEN.encode()
+def test_a_body_may_have_as_many_bytes_as_the_limit(trained: Path, key: Key) -> None:
+    """One byte more is a 413 that names the limit."""
+    body = VALID_BODY.encode()
     limit = len(body) + 10
     app = create_app(Settings(model_dir=trained, api_keys=key.entry, max_body_bytes=limit))
     client = app.test_client()
@@ -187,14 +187,14 @@ def test_a_body_of_the_limit_is_taken_and_one_byte_more_is_not(trained: Path, ke
 
 
 def test_a_batch_keeps_its_order(client: FlaskClient) -> None:
-    """The answer to a batch has each row's own answer, in order."""
+    """Each row gets the answer that it gets alone."""
     rows = [{name: float(i % 11) for name in FLOWER} for i in range(500)]
     batch = client.post("/predict", json=rows).json
     assert batch
-    for row, given_ in list(zip(rows, batch["predictions"], strict=True))[::37]:
+    for row, prediction in list(zip(rows, batch["predictions"], strict=True))[::37]:
         single = client.post("/predict", json=row).json
         assert single
-        assert single["probabilities"] == given_["probabilities"]
+        assert single["probabilities"] == prediction["probabilities"]
 
 
 numbers = st.floats() | st.integers() | st.floats(0, 10)
@@ -207,7 +207,10 @@ anything = st.recursive(
 nearly = st.dictionaries(st.sampled_from([*FLOWER, "x"]), scalars | st.floats(0, 10), max_size=5)
 
 
-def check(app: Flask, key: Key, body: bytes, content_type: str = "application/json") -> Any:
+def checked_answer(
+    app: Flask, key: Key, body: bytes, content_type: str = "application/json"
+) -> Any:
+    """The answer to a body, after a check that it is a prediction or a problem, in JSON."""
     answer = app.test_client().post(
         "/predict", data=body, headers=key.headers | {"Content-Type": content_type}
     )
@@ -225,15 +228,15 @@ fuzzed = settings(
 @fuzzed
 @given(value=anything | nearly | st.lists(nearly, max_size=4))
 def test_any_json_value_is_answered_or_refused(app: Flask, key: Key, value: Any) -> None:
-    """200 or a 4xx problem; never a 500, and never invalid JSON back."""
-    check(app, key, json.dumps(value).encode())
+    """The answer is a 200 or a 4xx problem, never a 500, and always valid JSON."""
+    checked_answer(app, key, json.dumps(value).encode())
 
 
 @fuzzed
 @given(row=st.fixed_dictionaries(dict.fromkeys(FLOWER, st.floats(0, 10) | st.integers(0, 10))))
 def test_any_row_in_bounds_is_answered(app: Flask, key: Key, row: dict[str, float]) -> None:
-    """With probabilities that sum to one, and the class that has the most."""
-    answer = check(app, key, json.dumps(row).encode())
+    """The probabilities sum to one, and the confidence is the largest of them."""
+    answer = checked_answer(app, key, json.dumps(row).encode())
     assert answer.status_code == 200
     probabilities = answer.json["probabilities"]
     assert sum(probabilities.values()) == pytest.approx(1, abs=2e-4)
@@ -242,8 +245,6 @@ def test_any_row_in_bounds_is_answered(app: Flask, key: Key, row: dict[str, floa
 
 @fuzzed
 @given(body=st.binary(max_size=200), content_type=st.sampled_from(["application/json", "a/b", ""]))
-def test_any_bytes_are_answered_or_refused(
-    app: Flask, key: Key, body: bytes, content_type: str
-) -> None:
-    """What is no JSON at all is a 4xx problem too."""
-    assert check(app, key, body, content_type).status_code != 200
+def test_random_bytes_are_refused(app: Flask, key: Key, body: bytes, content_type: str) -> None:
+    """A body that is not JSON is a 4xx problem."""
+    assert checked_answer(app, key, body, content_type).status_code != 200

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
+import multiprocessing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iris_api.errors import BundleError
 from iris_api.settings import Settings
-from iris_api.web.service import Service
+from iris_api.web.service import Drain, Service
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_nothing_is_loaded_before_it_is_asked_for(tmp_path: Path, trained: Path) -> None:
-    """A service on nothing can be made; opening it is what fails."""
+def test_model_and_keys_are_loaded_at_their_first_use(tmp_path: Path, trained: Path) -> None:
+    """A service without a bundle can be built; opening it is an error."""
     empty = Service(Settings(model_dir=tmp_path))
     assert empty.keys.own_key
     with pytest.raises(BundleError):
@@ -23,11 +24,21 @@ def test_nothing_is_loaded_before_it_is_asked_for(tmp_path: Path, trained: Path)
     assert whole.model is whole.model
 
 
-def test_the_default_limit_of_a_body_is_two_mebibytes_or_what_the_rows_need(trained: Path) -> None:
-    """A model with many rows a request gets a larger body; a set limit holds."""
+def test_the_largest_body_is_two_mebibytes_or_fits_the_most_rows(trained: Path) -> None:
+    """With a large row limit the default grows; a limit that is set holds."""
     small = Service(Settings(model_dir=trained))
     large = Service(Settings(model_dir=trained, max_rows=50_000))
     exact = Service(Settings(model_dir=trained, max_body_bytes=99))
     assert small.serving.max_body_bytes == 2 * 1024 * 1024
     assert large.serving.max_body_bytes == large.model.schema.max_body_bytes > 8_000_000
     assert exact.serving.max_body_bytes == 99
+
+
+def test_forked_processes_share_the_drain() -> None:
+    """A process that was forked before sets the flag for its parent, too."""
+    drain = Drain()
+    assert not drain.begun
+    child = multiprocessing.get_context("fork").Process(target=drain.begin)
+    child.start()
+    child.join()
+    assert drain.begun
