@@ -1,12 +1,12 @@
-# The builder trains and installs; the runtime holds what serving needs and nothing else. Two builds
-# of one commit hold the same files, whatever the umask of the clone: .ci/image compares them.
+# The builder trains and installs; the final stage has only what serving needs. Two builds of one
+# commit contain the same files, whatever the umask of the clone: .ci/image compares them.
 FROM python:3.13-slim AS builder
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /app
 
 COPY requirements-serve.txt requirements.txt ./
-# What pip brings and serving never opens: tests, commands, NumPy's way to compilers, ONNX Runtime's
-# tools for conversion and its library for programs in C (the Python module holds its own).
+# Removes what serving never opens: tests, commands, NumPy's compiler support, ONNX Runtime's
+# conversion tools, and its library for C programs (the Python module has its own).
 RUN python -m venv --without-pip /opt/serve \
     && pip --python /opt/serve/bin/python install --no-compile --no-deps --require-hashes \
         -r requirements-serve.txt \
@@ -40,9 +40,10 @@ WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --start-interval=500ms CMD \
-    ["python", "-ISc", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=2); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]
-CMD ["gunicorn", "wsgi:app"]
-# Labels alone know which commit this is and when it was made: the files must not.
+    ["python", "-ISc", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ['PORT'] or 8000), timeout=2); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]
+# Gunicorn fails on an empty WEB_CONCURRENCY, which here means unset.
+CMD ["sh", "-c", "[ -n \"$WEB_CONCURRENCY\" ] || unset WEB_CONCURRENCY; exec gunicorn wsgi:app"]
+# Only the labels contain the commit and its time, so that the files are the same in every build.
 ARG VERSION=0.1.0
 ARG REVISION
 ARG CREATED

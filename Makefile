@@ -1,8 +1,18 @@
-# `make run` and `make test` are all a newcomer needs; each sets up what it needs itself.
+# `make run` and `make test` are all that a newcomer needs; each installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PORT ?= 8000
+# Tests that run beside each other. Many wait for a server, so they can be more than the CPUs.
+JOBS ?= 4
+
+# A variable that is set and empty is as one that is not set.
+ifeq ($(strip $(PORT)),)
+override PORT := 8000
+endif
+export PORT
+ifeq ($(strip $(WEB_CONCURRENCY)),)
+unexport WEB_CONCURRENCY
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help run train test lint lock bench image sbom clean
@@ -16,11 +26,16 @@ run: $(VENV)/.serve $(if $(IRIS_MODEL_DIR),,model/manifest.json)  ## Serve on 12
 train: $(VENV)/.serve  ## Train again and replace the bundle in model/
 	@$(BIN)/python train.py
 
-test: $(VENV)/.dev  ## Run the whole test suite with coverage
-	@$(BIN)/python -m pytest $(if $(ARGS),--no-cov $(ARGS),--cov)
+test: $(VENV)/.dev  ## Run all tests with coverage, or some: ARGS="-k keys"
+ifneq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest --no-cov $(ARGS)
+else
+	@$(BIN)/python -m pytest --cov -m "not load" -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --no-cov -m load
+endif
 
-lint: $(VENV)/.dev $(VENV)/.bench  ## Check style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(VENV)/.dev $(VENV)/.bench  ## Check style, types and who imports whom
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 lock: $(VENV)/.dev  ## Resolve the locks anew from pyproject.toml
 	@for lock in "serve:" "train:--extra train -c requirements-serve.txt" \
@@ -52,7 +67,8 @@ sbom: $(VENV)/.dev  ## Write sbom.cdx.json: what the image serves with, as Cyclo
 	@rm -r $(VENV)/sbom
 
 clean:  ## Remove the environment, the bundle and the caches
-	@rm -rf $(VENV) model .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find model -mindepth 1 ! -path model/README.md -delete
+	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 model/manifest.json: | $(VENV)/.serve

@@ -38,20 +38,20 @@ workers = settings.workers
 worker_class = "iris_api.server.worker.EventLoopWorker"
 threads = 4
 keepalive = 5
-# The main loop keeps what is written and waits for nobody, which a file sent by the kernel would.
+# The worker buffers what is written, and sends it without waiting; sendfile would wait.
 sendfile = False
 timeout = 30
-# With IRIS_DRAIN_SECONDS it fits into the ten seconds that `docker stop` waits.
+# Together with IRIS_DRAIN_SECONDS it fits into the ten seconds that `docker stop` waits.
 graceful_timeout = 8
 preload_app = True
-logger_class = "iris_api.web.request_log.GunicornLogger"
+logger_class = "iris_api.server.logger.GunicornLogger"
 loglevel = settings.log_level
 forwarded_allow_ips = ",".join(settings.trusted_proxies)
-# Nothing here is mounted below a path, and a client next to us could send SCRIPT_NAME too.
+# The app is not mounted below a path, and a client on this machine could send SCRIPT_NAME.
 forwarder_headers = ""
-# The heartbeat is a file touched every second: on a disk a slow fsync would look like a hang.
+# The heartbeat is a file touched every second: on a disk, a slow fsync would look like a hang.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-# A socket file beside the app can't be made on a read-only root, and nothing here uses it.
+# Its socket file can't be made on a read-only root, and nothing uses it.
 control_socket_disable = True
-# The workers are the parallelism; thread pools of the numeric libraries would only be copied.
+# Workers are the parallelism: each would have its own thread pools of the numeric libraries.
 raw_env = ["OPENBLAS_NUM_THREADS=1", "OMP_NUM_THREADS=1"]

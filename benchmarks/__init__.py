@@ -1,1 +1,1 @@
-"""Measures the service against what it competes with."""
+"""Benchmarks: the service measured against other servers, and against itself without some parts."""

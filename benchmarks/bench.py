@@ -1,7 +1,7 @@
 """`make bench`: the service against the floor, the tutorials and a strong rival, in one run.
 
-Every figure comes from rounds in which all contenders take turns, so that a drift of the machine
-meets all of them alike; what is reported is the median over the rounds, ratios first.
+In each round all servers take turns, so that a slower or faster machine affects all of them alike.
+The report has the medians over the rounds, ratios first.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import click
 import numpy as np
 
 from . import report
-from .contenders import ROOT, WORKERS, Contender, behind_nginx, on_our_gunicorn, ours, rival
+from .contenders import ROOT, WORKERS, Contender, behind_nginx, on_our_gunicorn, rival, service
 from .load import Sample, Scenario, run
 
 SINGLE = [Scenario(1, connections, kept) for connections in (8, 64) for kept in (True, False)]
-# Not more of large ones: on a slow machine 64 would wait for over a second, and some be refused.
+# On a slow machine 64 connections with large batches would wait over a second, and be refused.
 BATCHES = [Scenario(100, 8), Scenario(100, 64), Scenario(1_000, 8), Scenario(10_000, 8)]
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 SECONDS = {1: 1, 100: 1, 1_000: 2, 10_000: 3}
@@ -40,35 +40,22 @@ PACED_CONNECTIONS = 64
 
 
 def uvicorn(app: str) -> list[str]:
-    """How the rivals on FastAPI are served: the fast loop and parser, no access log."""
+    """The command for a FastAPI rival: the fast loop and parser, no access log."""
     options = ["--workers", str(WORKERS), "--port", "{port}", "--no-access-log"]
-    return [
-        "uvicorn",
-        f"benchmarks.rivals.{app}:app",
-        *options,
-        "--loop=uvloop",
-        "--http=httptools",
-    ]
+    fast = ["--loop=uvloop", "--http=httptools"]
+    return ["uvicorn", f"benchmarks.rivals.{app}:app", *options, *fast]
 
 
 def contenders(model: Path, work: Path) -> list[Contender]:
-    """All that take turns, the service first."""
-    served = ours(model)
-    # A configuration that sets nothing, or Gunicorn would take ours.
-    tutorial = [
-        "gunicorn",
-        "-c",
-        "python:benchmarks.rivals",
-        "-w",
-        str(WORKERS),
-        "-b",
-        "127.0.0.1:{port}",
-    ]
+    """All servers under test, the service first."""
+    # Without this empty configuration Gunicorn would read the one of the service.
+    defaults = ["-c", "python:benchmarks.rivals"]
+    tutorial = ["gunicorn", *defaults, "-w", str(WORKERS), "-b", "127.0.0.1:{port}"]
     return [
-        served,
+        service(model),
         on_our_gunicorn("bare WSGI floor", "benchmarks.rivals.floor:app"),
         on_our_gunicorn("empty Flask view", "benchmarks.rivals.empty_flask:app"),
-        behind_nginx(ours(model), work),
+        behind_nginx(service(model), work),
         rival("strong FastAPI", uvicorn("strong_fastapi"), model, work),
         rival("tutorial FastAPI", uvicorn("tutorial_fastapi"), model, work),
         rival("tutorial Flask", [*tutorial, "benchmarks.rivals.tutorial_flask:app"], model, work),
@@ -76,7 +63,7 @@ def contenders(model: Path, work: Path) -> list[Contender]:
 
 
 def bodies(work: Path) -> dict[int, Path]:
-    """A file with a JSON body for each number of rows: random flowers, one decimal."""
+    """Write a file with a JSON body for each number of rows: random flowers with one decimal."""
     rows = np.random.default_rng(0).uniform(0, 10, (max(SECONDS), 4)).round(1).tolist()
     flowers = [dict(zip(FEATURES, row, strict=True)) for row in rows]
     files = {}
@@ -87,35 +74,36 @@ def bodies(work: Path) -> dict[int, Path]:
 
 
 def check_answers(servers: list[Contender], body: Path) -> None:
-    """All that predict must answer alike before they are timed."""
-    expected = json.loads(servers[0].answers(body.read_bytes()))["predictions"]
+    """Check that all servers that predict give the same labels, before they are timed."""
+    expected = json.loads(servers[0].answer(body.read_bytes()))["predictions"]
     for server in servers[1:]:
         if server.name in {"bare WSGI floor", "empty Flask view"}:
             continue
-        given = json.loads(server.answers(body.read_bytes()))["predictions"]
-        if [row["prediction"] for row in given] != [row["prediction"] for row in expected]:
-            raise click.ClickException(f"{server.name} answers otherwise: not timed")
+        answer = json.loads(server.answer(body.read_bytes()))["predictions"]
+        if [row["prediction"] for row in answer] != [row["prediction"] for row in expected]:
+            raise click.ClickException(f"{server.name} gives other labels: not timed")
 
 
 BARE = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from benchmarks.forest import unsorted
 from iris_api.bundle.store import Bundle
-from iris_api.bundle.runtimes import load_runtime
-runtime = load_runtime(Bundle.load(Path(sys.argv[1])))
+bundle = Bundle.load(Path(sys.argv[1]))
+predict = unsorted(bundle.read(bundle.manifest.served))
 rows = np.random.default_rng(0).uniform(0, 10, (int(sys.argv[2]), 4)).round(1).astype(np.float32)
-runtime.probabilities(rows)
-calls, began, until = 0, time.process_time(), time.perf_counter() + 1
+predict(rows)
+calls, started, until = 0, time.process_time(), time.perf_counter() + 1
 while time.perf_counter() < until:
-    runtime.probabilities(rows)
+    predict(rows)
     calls += 1
-print((time.process_time() - began) / calls * 1e6)
+print((time.process_time() - started) / calls * 1e6)
 """
 
 
 def bare_onnx_us(model: Path, rows: int) -> float:
-    """CPU of the bare ONNX Runtime call on a batch's array, by as many processes as workers."""
+    """CPU of a bare ONNX Runtime call on a batch, with as many processes as there are workers."""
     command = [sys.executable, "-c", BARE, str(model), str(rows)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     calls = [
@@ -126,29 +114,29 @@ def bare_onnx_us(model: Path, rows: int) -> float:
 
 
 def import_seconds() -> float:
-    """How long Python takes to import what any such service must."""
-    began = time.perf_counter()
+    """Seconds that Python needs to import what any such service imports."""
+    started = time.perf_counter()
     command = [sys.executable, "-c", "import flask, onnxruntime"]
     subprocess.run(command, check=True, env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"})
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def pss_per_worker(model: Path) -> float:
-    """What two more workers add to the tree's PSS, each, after all have predicted."""
+    """MiB of PSS that each of two more workers adds, after all have predicted."""
     sizes = []
     for workers in (2, 4):
-        server = ours(model, workers=workers)
+        server = service(model, workers=workers)
         server.start()
         time.sleep(1)
         for _ in range(400):
-            server.answers()
+            server.answer()
         sizes.append(server.pss_mebibytes())
         server.stop()
     return (sizes[1] - sizes[0]) / 2
 
 
 def measure(servers: list[Contender], model: Path, files: dict[int, Path], rounds: int) -> Any:
-    """All rounds: samples by scenario and contender, and the other figures by name."""
+    """Run all rounds; returns samples by scenario and server, and the other figures by name."""
     samples: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
     other: dict[str, list[float]] = defaultdict(list)
     turns = [(scenario, server) for scenario in SINGLE + BATCHES for server in servers]
@@ -156,8 +144,8 @@ def measure(servers: list[Contender], model: Path, files: dict[int, Path], round
         for _ in range(rounds):
             for scenario, server in turns:
                 seconds = SECONDS[scenario.rows]
-                taken = run(server, scenario, files[scenario.rows], seconds=seconds)
-                samples[scenario.label][server.name].append(taken)
+                sample = run(server, scenario, files[scenario.rows], seconds=seconds)
+                samples[scenario.label][server.name].append(sample)
                 progress.update(1)
             for rows in (1_000, 10_000):
                 other[f"bare ONNX Runtime, {rows:,} rows, CPU us"].append(bare_onnx_us(model, rows))
@@ -169,17 +157,17 @@ def measure(servers: list[Contender], model: Path, files: dict[int, Path], round
 
 
 def paced(server: Contender, samples: Any, body: Path) -> float:
-    """p99 over p50 with 64 connections that together ask for 70 % of what the server can do."""
+    """p99 / p50 with 64 connections that together send 70 % of the server's capacity."""
     scenario = Scenario(1, PACED_CONNECTIONS)
     capacity = samples[scenario.label][server.name][-1].per_second
     pace = PACED_CONNECTIONS / (PACED_SHARE * capacity) * 1000
-    taken = run(server, scenario, body, seconds=3, pace_ms=pace)
-    return taken.p99 / taken.p50
+    sample = run(server, scenario, body, seconds=3, pace_ms=pace)
+    return sample.p99 / sample.p50
 
 
 def start_seconds(model: Path) -> float:
-    """From the start of the process to its first correct answer."""
-    server = ours(model)
+    """Seconds from the start of the process to its first correct answer."""
+    server = service(model)
     try:
         return server.start()
     finally:
@@ -215,14 +203,14 @@ def bench(rounds: int, out: Path) -> None:
 
 
 def write(out: Path, rounds: int, samples: Any, other: Any, memory: dict[str, float]) -> None:
-    """The median of everything, as JSON, as a table and as a chart."""
+    """Write the medians as JSON, as a table and as a chart."""
     results: dict[str, Any] = {
         "command": f"make bench (rounds: {rounds})",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {library: metadata.version(library) for library in LIBRARIES},
         "load": {
-            scenario: {name: medians(taken) for name, taken in by_name.items()}
+            scenario: {name: medians(runs) for name, runs in by_name.items()}
             for scenario, by_name in samples.items()
         },
         "other": {name: statistics.median(values) for name, values in other.items()},
@@ -235,10 +223,9 @@ def write(out: Path, rounds: int, samples: Any, other: Any, memory: dict[str, fl
     click.echo(report.table(results))
 
 
-def medians(taken: list[Sample]) -> dict[str, float]:
-    """Field by field."""
-    rows = [asdict(sample) for sample in taken]
-
+def medians(runs: list[Sample]) -> dict[str, float]:
+    """The median of each field."""
+    rows = [asdict(sample) for sample in runs]
     return {name: round(statistics.median(row[name] for row in rows), 2) for name in rows[0]}
 
 

@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, and what its process tree uses."""
+"""The servers under test: how each is started, and the CPU and memory of its process tree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = new_key()
 
 @dataclass
 class Contender:
-    """A server under load: its command, and its processes once it runs."""
+    """A server under test: its command, and its processes while it runs."""
 
     name: str
     command: list[str]
@@ -36,8 +36,8 @@ class Contender:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> float:
-        """Start it; returns the seconds until its first correct answer."""
-        began = time.perf_counter()
+        """Start the server; returns the seconds until its first correct answer."""
+        started = time.perf_counter()
         self.processes.append(
             subprocess.Popen(
                 self.command,
@@ -47,14 +47,14 @@ class Contender:
                 stderr=subprocess.DEVNULL,
             )
         )
-        while time.perf_counter() - began < 60:
-            if self.answers():
-                return time.perf_counter() - began
+        while time.perf_counter() - started < 60:
+            if self.answer():
+                return time.perf_counter() - started
             time.sleep(0.002)
         raise TimeoutError(f"{self.name} did not start")
 
-    def answers(self, body: bytes = b"") -> bytes:
-        """Its answer to a body, or nothing."""
+    def answer(self, body: bytes = b"") -> bytes:
+        """Its answer to a body (one row by default); empty if there is none with status 200."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Content-Type": "application/json", "X-API-Key": KEY}
         try:
@@ -68,11 +68,11 @@ class Contender:
         return answer if response.status == 200 else b""
 
     def stop(self) -> None:
-        """Stop it, and wait until it is gone."""
+        """Stop the server and wait until it has ended."""
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
         for process in self.processes:
-            # A worker that is still starting loses the signal, and is killed after 30 s.
+            # A worker that is still starting misses the signal, and is killed after 30 s.
             process.wait(60)
         self.processes.clear()
 
@@ -100,7 +100,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _cpu_ticks(pid: int) -> int:
-    """Own time and that of children who have ended."""
+    """CPU ticks of a process and of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15]))
 
@@ -113,14 +113,14 @@ def _pss_kibibytes(pid: int) -> int:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that no process listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
-def ours(model: Path, *, workers: int = WORKERS, name: str = "ours") -> Contender:
-    """The service as it ships: the command of the README, everything on."""
+def service(model: Path, *, workers: int = WORKERS, name: str = "ours") -> Contender:
+    """The service as it ships: the command of the README, with all features on."""
     port = free_port()
     environment = {
         "IRIS_MODEL_DIR": str(model),
@@ -132,22 +132,30 @@ def ours(model: Path, *, workers: int = WORKERS, name: str = "ours") -> Contende
 
 
 def without(parts: str) -> Contender:
-    """The service without some of its parts, comma separated."""
-    server = ours(ROOT / "model", name=f"without {parts}")
-    server.command[-1] = "benchmarks.rivals.without:app"
-    server.environment["WITHOUT"] = parts
+    """The service without some of its parts.
+
+    Args:
+        parts: Separated by commas: `log` (the log line), `records` (log line and metrics), `keys`,
+            `answer` (the prediction).
+    """
+    server = service(ROOT / "model", name=f"without {parts}")
+    if parts == "log":
+        server.environment["IRIS_LOG_LEVEL"] = "error"
+    else:
+        server.command[-1] = "benchmarks.rivals.without:app"
+        server.environment["WITHOUT"] = parts
     return server
 
 
 def on_our_gunicorn(name: str, app: str) -> Contender:
-    """A bare app under exactly our Gunicorn settings."""
+    """A bare app with the Gunicorn settings of the service."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/rivals/gunicorn.conf.py", app]
     return Contender(name, command, {"WEB_CONCURRENCY": str(WORKERS), "PORT": str(port)}, port)
 
 
 def rival(name: str, server: list[str], model: Path, work: Path) -> Contender:
-    """A rival, given the same model files and the same key."""
+    """A rival with the same model files and the same key."""
     port = free_port()
     artefacts = {a.runtime: model / a.path for a in Bundle.load(model).manifest.artefacts}
     metrics = work / f"prometheus-{port}"
@@ -176,7 +184,7 @@ http {{
 
 @dataclass
 class BehindNginx(Contender):
-    """The service with a real nginx in front, by the site that we ship."""
+    """The service behind a real nginx with the site of `deploy/`."""
 
     backend: Contender = field(kw_only=True)
 
@@ -188,12 +196,12 @@ class BehindNginx(Contender):
 
 
 def behind_nginx(backend: Contender, work: Path) -> BehindNginx:
-    """The given service behind `deploy/nginx.conf`."""
+    """A service behind nginx with `deploy/nginx.conf`."""
     port = free_port()
     site = (ROOT / "deploy" / "nginx.conf").read_text()
     site = site.replace("listen 80;", f"listen 127.0.0.1:{port};")
     site = site.replace("127.0.0.1:8000", f"127.0.0.1:{backend.port}")
-    # All load has one address and one key, and the service is measured, not how it is spared.
+    # All load comes from one address with one key, and nginx's limits are not what is measured.
     site = site.replace("rate=2000r/s", "rate=1000000r/s").replace("max_conns=128", "")
     path = work / "nginx.conf"
     path.write_text(NGINX.format(work=work, site=site))

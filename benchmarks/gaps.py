@@ -1,9 +1,9 @@
-"""Clients of nginx that pause about as long as connections are kept: `python -m benchmarks.gaps`.
+"""Clients of nginx that pause for about the keep-alive timeout: `python -m benchmarks.gaps`.
 
-nginx may send a request on a connection that the server behind it is just closing, and then has no
-answer to a POST, which it does not send twice: 503 by `deploy/nginx.conf`, 502 by default. The
-pauses here lie around Gunicorn's keep-alive timeout, which is set to one second so that there are
-many of them in a short time.
+nginx may send a POST on a connection that the server behind it is just closing. It gets no answer
+and does not send the POST again: the client sees 503 with `deploy/nginx.conf`, 502 by default. The
+pauses here are close to Gunicorn's keep-alive timeout, which is one second so that there are many
+of them in a short time.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from pathlib import Path
 
 import click
 
-from .contenders import KEY, ONE_ROW, ROOT, behind_nginx, ours
+from .contenders import KEY, ONE_ROW, ROOT, behind_nginx, service
 
-KEPT_SECONDS = 1.0
+KEEP_ALIVE_SECONDS = 1.0
 
 
 @click.command()
 @click.option("--requests", default=100_000, show_default=True)
 @click.option("--clients", default=400, show_default=True)
 def gaps(requests: int, clients: int) -> None:
-    """Count the answers to so many requests with pauses of 0.9 to 1.1 s between them, by status."""
+    """Count the answers by status; clients pause for 0.9 to 1.1 s between their requests."""
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
-        service = ours(ROOT / "model")
-        service.environment["GUNICORN_CMD_ARGS"] = f"--keep-alive {KEPT_SECONDS:.0f}"
-        server = behind_nginx(service, Path(work))
+        backend = service(ROOT / "model")
+        backend.environment["GUNICORN_CMD_ARGS"] = f"--keep-alive {KEEP_ALIVE_SECONDS:.0f}"
+        server = behind_nginx(backend, Path(work))
         server.start()
         statuses: Counter[str] = Counter()
         try:
             each = requests // clients
             threads = [
-                threading.Thread(target=_ask, args=(server.port, each, statuses))
+                threading.Thread(target=_send_requests, args=(server.port, each, statuses))
                 for _ in range(clients)
             ]
-            began = time.monotonic()
+            started = time.monotonic()
             for thread in threads:
                 thread.start()
-            with click.progressbar(length=requests, label="Pausing and asking") as progress:
+            with click.progressbar(length=requests, label="Sending") as progress:
                 while any(thread.is_alive() for thread in threads):
                     progress.update(statuses.total() - progress.pos)
                     time.sleep(1)
         finally:
             server.stop()
-    click.echo(f"{dict(statuses)} in {time.monotonic() - began:.0f} s, {clients} clients")
+    click.echo(f"{dict(statuses)} in {time.monotonic() - started:.0f} s, {clients} clients")
 
 
-def _ask(port: int, count: int, statuses: Counter[str]) -> None:
+def _send_requests(port: int, count: int, statuses: Counter[str]) -> None:
     headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    time.sleep(KEPT_SECONDS * random.random())  # noqa: S311
+    time.sleep(KEEP_ALIVE_SECONDS * random.random())  # noqa: S311
     for _ in range(count):
         try:
             connection.request("POST", "/v1/predict", ONE_ROW, headers)
@@ -65,7 +65,7 @@ def _ask(port: int, count: int, statuses: Counter[str]) -> None:
         except (OSError, http.client.HTTPException) as error:
             statuses[repr(error)] += 1
             connection.close()
-        time.sleep(KEPT_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
+        time.sleep(KEEP_ALIVE_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
     connection.close()
 
 

@@ -1,5 +1,5 @@
--- wrk script: POST the file in BODY with the key in KEY, and write what was measured as JSON.
--- PACE: mean of an exponential pause before each request, in milliseconds (0: none).
+-- wrk script: POST the file named in BODY with the key in KEY, and print the results as JSON.
+-- PACE is the mean of an exponential pause before each request, in milliseconds (0: no pause).
 local file = io.open(os.getenv("BODY"), "rb")
 wrk.method = "POST"
 wrk.body = file:read("*a")

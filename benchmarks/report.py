@@ -1,4 +1,4 @@
-"""What was measured, as a Markdown table and as an SVG chart."""
+"""The results as a Markdown table and as an SVG chart."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from math import log10
 from typing import Any
 
 ONE_ROW = "1 row, 64 connections, keep-alive"
-"""With 8, all connections may lie on one worker, of anybody's: no figure to compare by."""
+"""With 8 connections all may be on one worker, of any server: such figures can't be compared."""
 BATCH = "{} rows, 8 connections, keep-alive"
 COLOURS = {"ours": "#0b6e6e", "ours behind nginx": "#4f9d9d"}
 OTHERS = "#9aa3ab"
+LOW, HIGH = 100.0, 50_000.0
+"""Microseconds at both ends of the chart's scale."""
+WIDTH, LEFT, RIGHT, TOP, STEP = 760, 150, 90, 52, 30
+"""Of the chart, in pixels."""
 
 
 def targets(results: dict[str, Any]) -> list[tuple[str, float, str]]:
-    """What is asked of the service: each with its figure and its target."""
+    """The targets of the service: name, measured figure, target."""
     load, other = results["load"], results["other"]
 
     def cpu(name: str, scenario: str = ONE_ROW) -> float:
-        found: float = load[scenario][name]["cpu_us"]
-        return found
+        microseconds: float = load[scenario][name]["cpu_us"]
+        return microseconds
 
     thousand, ten_thousand = BATCH.format("1,000"), BATCH.format("10,000")
     onnx = other["bare ONNX Runtime, 10,000 rows, CPU us"]
@@ -49,7 +53,7 @@ def targets(results: dict[str, Any]) -> list[tuple[str, float, str]]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Ratios first, then the absolute figures."""
+    """A table of the ratios, then the absolute figures."""
     lines = [
         f"Measured {results['date']} by `{results['command']}` on {results['machine']}; "
         + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
@@ -83,38 +87,41 @@ def chart(results: dict[str, Any]) -> str:
         ((name, row["cpu_us"]) for name, row in results["load"][ONE_ROW].items()),
         key=lambda item: item[1],
     )
-    low, high = 100.0, 50_000.0
-    width, left, right, top, step = 760, 150, 90, 52, 30
-    height = top + step * len(rows) + 40
-
-    def x(value: float) -> float:
-        return left + (width - left - right) * log10(value / low) / log10(high / low)
-
-    parts = [
+    height = TOP + STEP * len(rows) + 40
+    head = (
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
             'font-family="system-ui, sans-serif" font-size="13" role="img" '
             'aria-label="CPU per single-row request, by server">'
         ),
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         (
             '<text x="16" y="26" font-size="15" font-weight="600" fill="#1c2226">'
             "CPU per single-row request, whole process tree (µs, logarithmic)</text>"
         ),
-    ]
-    parts += [
-        f'<line x1="{x(tick):.1f}" y1="{top - 8}" x2="{x(tick):.1f}" y2="{height - 34}" '
+    )
+    ticks = (_tick(value, height) for value in (100, 300, 1_000, 3_000, 10_000, 30_000))
+    bars = (_bar(name, value, TOP + STEP * number) for number, (name, value) in enumerate(rows))
+    return "\n".join([*head, *ticks, *bars, "</svg>"]) + "\n"
+
+
+def _x(value: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * log10(value / LOW) / log10(HIGH / LOW)
+
+
+def _tick(value: float, height: int) -> str:
+    return (
+        f'<line x1="{_x(value):.1f}" y1="{TOP - 8}" x2="{_x(value):.1f}" y2="{height - 34}" '
         'stroke="#e3e6e8"/>'
-        f'<text x="{x(tick):.1f}" y="{height - 16}" text-anchor="middle" fill="#5b656d">'
-        f"{tick:,}</text>"
-        for tick in (100, 300, 1_000, 3_000, 10_000, 30_000)
-    ]
-    for number, (name, value) in enumerate(rows):
-        y = top + step * number
-        parts.append(
-            f'<text x="{left - 10}" y="{y + 15}" text-anchor="end" fill="#1c2226">{name}</text>'
-            f'<rect x="{left}" y="{y}" width="{x(value) - left:.1f}" height="20" rx="2" '
-            f'fill="{COLOURS.get(name, OTHERS)}"/>'
-            f'<text x="{x(value) + 8:.1f}" y="{y + 15}" fill="#1c2226">{value:,.0f}</text>'
-        )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+        f'<text x="{_x(value):.1f}" y="{height - 16}" text-anchor="middle" fill="#5b656d">'
+        f"{value:,}</text>"
+    )
+
+
+def _bar(name: str, value: float, y: int) -> str:
+    return (
+        f'<text x="{LEFT - 10}" y="{y + 15}" text-anchor="end" fill="#1c2226">{name}</text>'
+        f'<rect x="{LEFT}" y="{y}" width="{_x(value) - LEFT:.1f}" height="20" rx="2" '
+        f'fill="{COLOURS.get(name, OTHERS)}"/>'
+        f'<text x="{_x(value) + 8:.1f}" y="{y + 15}" fill="#1c2226">{value:,.0f}</text>'
+    )

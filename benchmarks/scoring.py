@@ -1,9 +1,9 @@
 """What bulk scoring saves over HTTP: `python -m benchmarks.scoring`.
 
-In turns a file is scored by `flask --app wsgi score`, its start included, whole and its first rows
-alone, and by a client that reads it, posts batches of its first rows, one after the other, to the
-service as it ships, and writes the answers beside them. Before, files of three sizes are scored for
-the memory it takes.
+Two ways take turns. `flask --app wsgi score` scores a whole file and its first rows, start
+included. An HTTP client reads the same first rows, posts them in batches one after the other to the
+service, and writes the answers beside the rows. Before that, files of three sizes are scored to
+measure the memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import click
 import numpy as np
 
 from .bench import FEATURES
-from .contenders import KEY, ROOT, WORKERS, Contender, ours
+from .contenders import KEY, ROOT, WORKERS, Contender, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,10 +38,19 @@ SIZES = (100_000, 1_000_000, 10_000_000)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one row, in microseconds: as the clock says, and CPU of all that took part."""
+    """Microseconds per row: elapsed time, and CPU of all processes that took part."""
 
     wall: float
     cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to score a number of rows."""
+
+    name: str
+    rows: int
+    run: Callable[[], object]
 
 
 @click.command()
@@ -49,60 +58,56 @@ class Cost:
 @click.option("--posted", default=1_000_000, show_default=True, help="Rows that go over HTTP.")
 @click.option("--rounds", default=3, show_default=True)
 def scoring(rows: int, posted: int, rounds: int) -> None:
-    """Print how much memory `score` takes, what a row costs each way, and the ratios."""
+    """Print the memory of `score`, the cost of a row each way, and the ratios."""
     posted = min(rows, posted)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         work = Path(directory)
-        source, first, out, scored, answers = (
-            work / f"{name}.csv" for name in ("in", "first", "out", "scored", "answers")
+        whole, first, scored, first_scored, answers = (
+            work / f"{name}.csv" for name in ("whole", "first", "scored", "first-scored", "answers")
         )
-        # First, as a process that is started is said to have held what its parent holds.
-        show_memory(source, out)
-        write_rows(source, rows)
+        # This comes first: the peak of a new process includes the memory of its parent.
+        show_memory(whole, scored)
+        write_rows(whole, rows)
         write_rows(first, posted)
-        server = ours(ROOT / "model")
+        server = service(ROOT / "model")
         ways = [
-            Way(f"score, {rows:,} rows", rows, partial(score, source, out)),
-            Way(f"score, {posted:,} rows", posted, partial(score, first, scored)),
+            Way(f"score, {rows:,} rows", rows, partial(score, whole, scored)),
+            Way(f"score, {posted:,} rows", posted, partial(score, first, first_scored)),
         ]
         for size in BATCHES:
             name = f"HTTP, {size:,} rows a batch"
             ways.append(Way(name, posted, partial(post, server, first, answers, size)))
         server.start()
         try:
-            costs = in_turns(ways, server, rounds)
+            costs = measure(ways, server, rounds)
         finally:
             server.stop()
-        with out.open("rb") as whole:
-            same = whole.read(answers.stat().st_size) == answers.read_bytes()
-        if not same or scored.read_bytes() != answers.read_bytes():
-            raise click.ClickException("the answers differ")
+        check_equal(scored, first_scored, answers)
     show(costs)
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to score so many rows."""
+def check_equal(scored: Path, first_scored: Path, answers: Path) -> None:
+    """Check that all ways wrote the same bytes."""
+    with scored.open("rb") as file:
+        equal = file.read(answers.stat().st_size) == answers.read_bytes()
+    if not equal or first_scored.read_bytes() != answers.read_bytes():
+        raise click.ClickException("the answers differ")
 
-    name: str
-    rows: int
-    go: Callable[[], object]
 
-
-def in_turns(ways: list[Way], server: Contender, rounds: int) -> dict[str, list[Cost]]:
-    """What each way cost in each round."""
+def measure(ways: list[Way], server: Contender, rounds: int) -> dict[str, list[Cost]]:
+    """The cost of each way in each round."""
     costs: dict[str, list[Cost]] = {way.name: [] for way in ways}
-    for turn in range(rounds):
+    for number in range(1, rounds + 1):
         for way in ways:
-            made = cost(way, server)
-            costs[way.name].append(made)
-            told = f"{made.wall:.2f} µs a row by the clock, {made.cpu:.2f} of CPU"
-            click.echo(f"round {turn + 1} of {rounds}, {way.name}: {told}", err=True)
+            cost = cost_of(way, server)
+            costs[way.name].append(cost)
+            figures = f"{cost.wall:.2f} µs a row elapsed, {cost.cpu:.2f} of CPU"
+            click.echo(f"round {number} of {rounds}, {way.name}: {figures}", err=True)
     return costs
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """Flowers of two decimals, few of them alike, between a number and a note."""
+    """Write flowers of two decimals, few of them alike, between a number and a note."""
     random = np.random.default_rng(1)
     with path.open("w") as file:
         file.write(f"id,{','.join(FEATURES)},note\n")
@@ -114,84 +119,78 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 def score(source: Path, out: Path) -> float:
-    """By the command, its start and the loading of the model included; its peak of MiB."""
+    """Score a file by the command; returns its peak memory in MiB."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "score", str(source), str(out)]
     model, workers = str(ROOT / "model"), str(WORKERS)
     environment = os.environ | {"IRIS_MODEL_DIR": model, "WEB_CONCURRENCY": workers}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise click.ClickException(f"score ended with {process.returncode}")
-    return used.ru_maxrss / 1024
+    return usage.ru_maxrss / 1024
 
 
 def post(server: Contender, source: Path, out: Path, size: int) -> None:
-    """By a client on one connection that is kept alive."""
+    """Score a file over HTTP, on one connection that is kept alive."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
     with source.open(newline="") as rows, out.open("w", newline="") as answers:
         reader, writer = csv.DictReader(rows), csv.writer(answers, lineterminator="\n")
-        named = False
+        has_header = False
         for batch in batches(reader, size):
             body = [{name: float(row[name]) for name in FEATURES} for row in batch]
             connection.request("POST", "/v1/predict", json.dumps(body).encode(), headers)
-            made = json.loads(connection.getresponse().read())["predictions"]
-            if not named:
-                classes = [f"probability_{name}" for name in made[0]["probabilities"]]
+            predictions = json.loads(connection.getresponse().read())["predictions"]
+            if not has_header:
+                classes = [f"probability_{name}" for name in predictions[0]["probabilities"]]
                 writer.writerow([*batch[0], "prediction", "confidence", *classes])
-                named = True
-            writer.writerows(
-                [
-                    *row.values(),
-                    one["prediction"],
-                    one["confidence"],
-                    *one["probabilities"].values(),
-                ]
-                for row, one in zip(batch, made, strict=True)
-            )
+                has_header = True
+            for row, answer in zip(batch, predictions, strict=True):
+                added = answer["prediction"], answer["confidence"]
+                writer.writerow([*row.values(), *added, *answer["probabilities"].values()])
     connection.close()
 
 
 def batches(rows: csv.DictReader[str], size: int) -> Iterator[list[dict[str, str]]]:
-    """So many rows at a time."""
+    """The rows in lists of a size; the last one may be shorter."""
     while batch := list(islice(rows, size)):
         yield batch
 
 
-def cost(way: Way, server: Contender) -> Cost:
-    """Of a row, by the clock and by the CPU of this process, its children and the server."""
-    # What others wrote before would have to reach the disk before what `score` flushes.
+def cost_of(way: Way, server: Contender) -> Cost:
+    """The cost of a row: elapsed time, and CPU of this process, its children and the server."""
+    # Otherwise `score`, which flushes its files, would wait for what others wrote before.
     os.sync()
     cpu_before = _cpu_seconds(server)
-    began = time.perf_counter()
-    way.go()
-    wall, cpu = time.perf_counter() - began, _cpu_seconds(server) - cpu_before
+    started = time.perf_counter()
+    way.run()
+    wall, cpu = time.perf_counter() - started, _cpu_seconds(server) - cpu_before
     return Cost(wall / way.rows * 1e6, cpu / way.rows * 1e6)
 
 
 def _cpu_seconds(server: Contender) -> float:
-    used = os.times()
-    return (
-        used.user + used.system + used.children_user + used.children_system + server.cpu_seconds()
-    )
+    times = os.times()
+    children = times.children_user + times.children_system
+    return times.user + times.system + children + server.cpu_seconds()
 
 
 def show(costs: dict[str, list[Cost]]) -> None:
-    """The medians, and those of the ratios to the first way round by round."""
+    """Print the medians, and the medians of the ratios to the first way in the same round."""
     first = next(iter(costs.values()))
     click.echo("| way | wall, µs a row | CPU, µs a row | wall, ratio | CPU, ratio |")
     click.echo("|---|---:|---:|---:|---:|")
-    for way, taken in costs.items():
-        wall, cpu = (statistics.median(getattr(one, of) for one in taken) for of in ("wall", "cpu"))
-        pairs = list(zip(taken, first, strict=True))
-        walls = statistics.median(one.wall / ours.wall for one, ours in pairs)
-        cpus = statistics.median(one.cpu / ours.cpu for one, ours in pairs)
+    for way, rounds in costs.items():
+        wall = statistics.median(cost.wall for cost in rounds)
+        cpu = statistics.median(cost.cpu for cost in rounds)
+        pairs = list(zip(rounds, first, strict=True))
+        walls = statistics.median(cost.wall / base.wall for cost, base in pairs)
+        cpus = statistics.median(cost.cpu / base.cpu for cost, base in pairs)
         click.echo(f"| {way} | {wall:.2f} | {cpu:.2f} | {walls:.1f} | {cpus:.1f} |")
 
 
 def show_memory(source: Path, out: Path) -> None:
-    """The most that `score` held, for files of several sizes."""
+    """Print the peak memory of `score` for files of several sizes."""
     click.echo("| rows | file, MB | memory of score, MiB |")
     click.echo("|---:|---:|---:|")
     for rows in SIZES:

@@ -1,4 +1,4 @@
-"""Does memory grow? `python -m benchmarks.soak`: a million requests, and the PSS meanwhile."""
+"""Whether memory grows over a million requests: `python -m benchmarks.soak`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .bench import bodies
-from .contenders import ROOT, ours
+from .contenders import ROOT, service
 from .load import Scenario, run
 
 WARM_UP_SECONDS = 5
@@ -18,8 +18,8 @@ STEP_SECONDS = 20
 @click.command()
 @click.option("--requests", default=1_000_000, show_default=True)
 def soak(requests: int) -> None:
-    """Print the PSS after the warm-up, and again every few seconds."""
-    server = ours(ROOT / "model")
+    """Print the PSS of the process tree after the warm-up, and again every few seconds."""
+    server = service(ROOT / "model")
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         body = bodies(Path(work))[1]
         server.start()

@@ -1,7 +1,7 @@
-"""Which Gunicorn worker, and how many threads: `python -m benchmarks.workers`.
+"""Compares Gunicorn workers and numbers of threads: `python -m benchmarks.workers`.
 
-The service, an empty Flask view and the bare floor under each kind of worker, taking turns; the
-service with batches, too, which our worker leaves to its threads.
+The service, an empty Flask view and the bare floor take turns under each kind of worker. The
+service is also measured with batches, which its own worker hands to threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from .bench import bodies
-from .contenders import ROOT, on_our_gunicorn, ours
+from .contenders import ROOT, on_our_gunicorn, service
 from .load import Sample, Scenario, run
 
 KINDS = (
@@ -25,7 +25,7 @@ KINDS = (
     "--worker-class gthread --threads 4",
     "--worker-class sync --threads 1",
 )
-"""The first four are our own worker."""
+"""The first four use the service's own worker."""
 SCENARIOS = (Scenario(1, 8), Scenario(1, 64), Scenario(1, 64, keep_alive=False), Scenario(1_000, 8))
 
 
@@ -38,7 +38,7 @@ def workers(rounds: int) -> None:
         servers = []
         for kind in KINDS:
             for server in (
-                ours(ROOT / "model"),
+                service(ROOT / "model"),
                 on_our_gunicorn("empty Flask view", "benchmarks.rivals.empty_flask:app"),
                 on_our_gunicorn("bare WSGI floor", "benchmarks.rivals.floor:app"),
             ):
@@ -52,8 +52,8 @@ def workers(rounds: int) -> None:
                     for kind, server in servers:
                         if scenario.rows > 1 and server.name != "ours":
                             continue
-                        taken = run(server, scenario, files[scenario.rows], seconds=1)
-                        samples[scenario.label, kind, server.name].append(taken)
+                        sample = run(server, scenario, files[scenario.rows], seconds=1)
+                        samples[scenario.label, kind, server.name].append(sample)
         finally:
             for _, server in servers:
                 server.stop()

@@ -1,4 +1,4 @@
-// One prediction and then a batch, or what FILE has: java Predict.java [FILE], from Java 17 on.
+// Predicts one flower, then a batch, or the rows in FILE: java Predict.java [FILE], Java 17 or newer.
 import static java.util.concurrent.TimeUnit.SECONDS;
 
 import java.io.IOException;
@@ -24,8 +24,8 @@ public class Predict {
     static final String TWO = """
         {"sepal_length": 6.0, "sepal_width": 2.7, "petal_length": 5.1, "petal_width": 1.6}""";
 
-    // The JDK reads no JSON: in a project take Jackson or Gson. These patterns find what is printed
-    // below in answers as this service writes them, without spaces and in this order.
+    // The JDK has no JSON parser: in a project use Jackson or Gson. These patterns find what is printed
+    // below in the answers of this service, which have no spaces and members in this order.
     static final String TEXT = "\"([^\"\\\\]*+(?:\\\\.[^\"\\\\]*+)*+)\"";
     static final Pattern PREDICTION = Pattern.compile(
         "\"prediction\":" + TEXT + ",\"confidence\":([-+.\\deE]+)");
@@ -34,15 +34,15 @@ public class Predict {
     static final Pattern ERROR = Pattern.compile(
         "\\{(?:\"row\":(\\d+),)?(?:\"field\":" + TEXT + ",)?\"message\":" + TEXT);
 
-    /** Keeps the connection, and follows no redirect: the key is for this host alone. */
+    /** Reuses the connection, and follows no redirect: the key must not go to another host. */
     static final HttpClient CLIENT = HttpClient.newBuilder()
         .version(HttpClient.Version.HTTP_1_1)
         .connectTimeout(Duration.ofSeconds(3))
         .build();
 
     /**
-     * A prediction changes nothing, so a POST may be repeated: when no answer came, and after 429
-     * and 503, as late as Retry-After asks. Any other answer is final.
+     * A prediction changes nothing, so its POST is safe to repeat: without an answer, and after 429
+     * and 503, once the time in Retry-After has passed. Any other answer is final.
      */
     static HttpResponse<String> ask(String body, String id) throws InterruptedException {
         var request = HttpRequest.newBuilder(URI.create(URL + "/v1/predict"))
@@ -53,29 +53,29 @@ public class Predict {
             .build();
         for (int attempt = 1; ; attempt++) {
             long pause = attempt;
-            var coming = CLIENT.sendAsync(request, HttpResponse.BodyHandlers.ofString());
-            try { // A request's own timeout may end with the answer's head: this is for all of it.
-                var answer = coming.copy().orTimeout(TIMEOUT, SECONDS).join();
+            var future = CLIENT.sendAsync(request, HttpResponse.BodyHandlers.ofString());
+            try { // This timeout is for the whole answer; a request's own may end with the answer's head.
+                var answer = future.copy().orTimeout(TIMEOUT, SECONDS).join();
                 if (attempt == 3 || !List.of(429, 503).contains(answer.statusCode())) return answer;
                 pause = answer.headers().firstValue("Retry-After")
                     .filter(value -> value.matches("\\d{1,9}")).map(Long::valueOf).orElse(pause);
             } catch (CompletionException error) {
-                coming.cancel(true);
+                future.cancel(true);
                 if (attempt == 3) throw new IllegalStateException("No answer: " + error.getCause());
             }
             SECONDS.sleep(Math.min(pause, TIMEOUT));
         }
     }
 
-    /** A problem document (RFC 9457) in words. */
-    static String explain(int status, String told) {
-        var problem = PROBLEM.matcher(told);
+    /** The lines to print for a problem document (RFC 9457). */
+    static String explain(int status, String body) {
+        var problem = PROBLEM.matcher(body);
         if (!problem.find())
             return "Status " + status + ", but not from the service: is " + URL + " right?";
         var lines = new StringBuilder()
             .append(status + " " + plain(problem.group(1)) + ": " + plain(problem.group(2)));
         if (status == 401) lines.append("\nThe service does not accept the key in IRIS_API_KEY.");
-        ERROR.matcher(told).results().forEach(error -> {
+        ERROR.matcher(body).results().forEach(error -> {
             lines.append("\n  ");
             if (error.group(1) != null) lines.append("row " + error.group(1) + ": ");
             if (error.group(2) != null) lines.append(plain(error.group(2)) + ": ");

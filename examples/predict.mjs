@@ -1,4 +1,4 @@
-// One prediction and then a batch, or what FILE has: node predict.mjs [FILE], from Node 18 on.
+// Predicts one flower, then a batch, or the rows in FILE: node predict.mjs [FILE], Node 18 or newer.
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,8 +10,8 @@ const one = { sepal_length: 6.7, sepal_width: 3.0, petal_length: 5.2, petal_widt
 const two = { sepal_length: 6.0, sepal_width: 2.7, petal_length: 5.1, petal_width: 1.6 };
 
 /**
- * A prediction changes nothing, so a POST may be repeated: when no answer came, and after 429 and
- * 503, as late as Retry-After asks. Any other answer is final.
+ * A prediction changes nothing, so its POST is safe to repeat: without an answer, and after 429 and
+ * 503, once the time in Retry-After has passed. Any other answer is final.
  */
 async function ask(body, id) {
   const headers = {
@@ -22,16 +22,16 @@ async function ask(body, id) {
   for (let attempt = 1; ; attempt++) {
     let pause = attempt;
     try {
-      const answer = await fetch(url, { // It keeps the connection.
+      const response = await fetch(url, { // Reuses the connection.
         method: 'POST',
         body,
         headers,
-        signal: AbortSignal.timeout(1000 * seconds), // Connecting included.
-        redirect: 'manual', // The key is for this host alone.
+        signal: AbortSignal.timeout(1000 * seconds), // Includes the time to connect.
+        redirect: 'manual', // The key must not go to another host.
       });
-      const text = await answer.text();
-      if (attempt === 3 || ![429, 503].includes(answer.status)) return [answer.status, text];
-      pause = Number(answer.headers.get('Retry-After')) || attempt;
+      const text = await response.text();
+      if (attempt === 3 || ![429, 503].includes(response.status)) return [response.status, text];
+      pause = Number(response.headers.get('Retry-After')) || attempt;
     } catch (error) {
       if (attempt === 3) throw new Error(`No answer: ${error.cause?.message || error.message}`);
     }
@@ -39,12 +39,12 @@ async function ask(body, id) {
   }
 }
 
-/** A problem document (RFC 9457) in words. */
-function explain(status, told) {
-  if (!told?.title) return `Status ${status}, but not from the service: is ${url} right?`;
-  const lines = [`${status} ${told.title}: ${told.detail}`];
+/** The lines to print for a problem document (RFC 9457). */
+function explain(status, problem) {
+  if (!problem?.title) return `Status ${status}, but not from the service: is ${url} right?`;
+  const lines = [`${status} ${problem.title}: ${problem.detail}`];
   if (status === 401) lines.push('The service does not accept the key in IRIS_API_KEY.');
-  for (const { row, field, message } of told.errors ?? []) {
+  for (const { row, field, message } of problem.errors ?? []) {
     const parts = [row === undefined ? row : `row ${row}`, field, message];
     lines.push(`  ${parts.filter((part) => part !== undefined).join(': ')}`);
   }
@@ -55,9 +55,9 @@ function explain(status, told) {
 async function predict(body, id = randomUUID()) {
   try {
     const [status, text] = await ask(body, id);
-    const told = parsed(text);
-    if (status !== 200 || !told?.model_version) throw new Error(explain(status, told));
-    for (const { prediction, confidence } of told.predictions ?? [told]) {
+    const answer = parsed(text);
+    if (status !== 200 || !answer?.model_version) throw new Error(explain(status, answer));
+    for (const { prediction, confidence } of answer.predictions ?? [answer]) {
       console.log(`${prediction} ${confidence.toFixed(4)}`);
     }
   } catch (error) {
@@ -69,7 +69,7 @@ function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {
-    return null; // The page of a proxy, say.
+    return null; // For example, the error page of a proxy.
   }
 }
 

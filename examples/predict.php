@@ -1,5 +1,5 @@
 <?php
-// One prediction and then a batch, or what FILE has: php predict.php [FILE], from PHP 8.2 on.
+// Predicts one flower, then a batch, or the rows in FILE: php predict.php [FILE], PHP 8.2 or newer.
 declare(strict_types=1);
 
 const FEATURES = ['sepal_length', 'sepal_width', 'petal_length', 'petal_width'];
@@ -10,17 +10,17 @@ function fail(string $message): never
     exit(1);
 }
 
-/** A problem document (RFC 9457) in words. */
-function explain(int $status, mixed $told): string
+/** The lines to print for a problem document (RFC 9457). */
+function explain(int $status, mixed $problem): string
 {
-    if (!isset($told['title'])) {
+    if (!isset($problem['title'])) {
         return "Status $status, but not from the service: is IRIS_URL right?";
     }
-    $lines = ["$status $told[title]: $told[detail]"];
+    $lines = ["$status $problem[title]: $problem[detail]"];
     if ($status === 401) {
         $lines[] = 'The service does not accept the key in IRIS_API_KEY.';
     }
-    foreach ($told['errors'] ?? [] as $error) {
+    foreach ($problem['errors'] ?? [] as $error) {
         $row = isset($error['row']) ? "row $error[row]" : null;
         $where = array_filter([$row, $error['field'] ?? null], is_string(...));
         $lines[] = '  ' . implode(': ', [...$where, $error['message']]);
@@ -28,7 +28,7 @@ function explain(int $status, mixed $told): string
     return implode("\n", $lines);
 }
 
-/** Prints label and confidence of each row. What goes wrong ends the program. */
+/** Prints label and confidence of each row. An error ends the program. */
 function predict(CurlHandle $curl, string $key, int $seconds, string $body): void
 {
     $id = bin2hex(random_bytes(16));
@@ -36,24 +36,24 @@ function predict(CurlHandle $curl, string $key, int $seconds, string $body): voi
     curl_setopt($curl, CURLOPT_HTTPHEADER, [
         "X-API-Key: $key", 'Content-Type: application/json', "X-Request-ID: $id",
     ]);
-    // A prediction changes nothing, so a POST may be repeated: when no answer came, and after 429
-    // and 503, as late as Retry-After asks. Any other answer is final.
+    // A prediction changes nothing, so its POST is safe to repeat: without an answer, and after 429
+    // and 503, once the time in Retry-After has passed. Any other answer is final.
     for ($attempt = 1; ; $attempt++) {
-        $answer = curl_exec($curl);
+        $body = curl_exec($curl);
         $status = curl_getinfo($curl, CURLINFO_RESPONSE_CODE);
-        if ($attempt === 3 || $answer !== false && !in_array($status, [429, 503], true)) {
+        if ($attempt === 3 || $body !== false && !in_array($status, [429, 503], true)) {
             break;
         }
         sleep(min(curl_getinfo($curl, CURLINFO_RETRY_AFTER) ?: $attempt, $seconds));
     }
-    if ($answer === false) {
+    if ($body === false) {
         fail('No answer: ' . curl_error($curl) . "\nrequest id $id");
     }
-    $told = json_decode($answer, true); // Null for the page of a proxy, say.
-    if ($status !== 200 || !isset($told['model_version'])) {
-        fail(explain($status, $told) . "\nrequest id $id");
+    $answer = json_decode($body, true); // Null for the error page of a proxy, for example.
+    if ($status !== 200 || !isset($answer['model_version'])) {
+        fail(explain($status, $answer) . "\nrequest id $id");
     }
-    foreach ($told['predictions'] ?? [$told] as $row) {
+    foreach ($answer['predictions'] ?? [$answer] as $row) {
         printf("%s %.4F\n", $row['prediction'], $row['confidence']);
     }
 }
@@ -61,7 +61,7 @@ function predict(CurlHandle $curl, string $key, int $seconds, string $body): voi
 $key = getenv('IRIS_API_KEY') ?: fail('Set IRIS_API_KEY.');
 $seconds = (int) (getenv('IRIS_TIMEOUT') ?: 10);
 $curl = curl_init(rtrim(getenv('IRIS_URL') ?: 'http://127.0.0.1:8000', '/') . '/v1/predict');
-curl_setopt_array($curl, [ // One handle for all requests keeps the connection between them.
+curl_setopt_array($curl, [ // One handle for all requests, so that they share a connection.
     CURLOPT_RETURNTRANSFER => true,
     CURLOPT_CONNECTTIMEOUT => 3,
     CURLOPT_TIMEOUT => $seconds,

@@ -1,4 +1,4 @@
-"""One prediction and then a batch, or what FILE has: `python predict.py [FILE]`, with requests."""
+"""Predicts one flower, then a batch, or the rows in FILE: `python predict.py [FILE]`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SECONDS = int(os.environ.get("IRIS_TIMEOUT", "10"))
 ONE = {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3}
 TWO = {"sepal_length": 6.0, "sepal_width": 2.7, "petal_length": 5.1, "petal_width": 1.6}
 
-# A prediction changes nothing, so a POST may be repeated: when no answer came, and after 429 and
-# 503, as late as Retry-After asks. Any other answer is final.
-AGAIN = Retry(
+# A prediction changes nothing, so its POST is safe to repeat: without an answer, and after 429 and
+# 503, once the time in Retry-After has passed. Any other answer is final.
+RETRY = Retry(
     total=2,
     allowed_methods={"POST"},
     status_forcelist={429, 503},
@@ -31,37 +31,37 @@ AGAIN = Retry(
 
 
 def predict(session: requests.Session, body: bytes) -> None:
-    """Print label and confidence of each row. What goes wrong ends the program."""
+    """Print label and confidence of each row. An error ends the program."""
     request_id = str(uuid4())
     try:
-        answer = session.post(
+        response = session.post(
             URL,
             data=body,
             headers={"X-Request-ID": request_id},
-            timeout=(3, SECONDS),  # To connect; for each wait after it, as requests has no total.
-            allow_redirects=False,  # The key is for this host alone.
+            timeout=(3, SECONDS),  # To connect, and for each read; requests has no total timeout.
+            allow_redirects=False,  # The key must not go to another host.
         )
     except requests.RequestException as error:
         sys.exit(f"No answer: {error}\nrequest id {request_id}")
     try:
-        told = answer.json()
+        answer = response.json()
     except ValueError:
-        told = None  # The page of a proxy, say.
-    if answer.status_code != 200 or not isinstance(told, dict) or "model_version" not in told:
-        sys.exit(f"{explain(answer, told)}\nrequest id {request_id}")
-    for row in told.get("predictions", [told]):
+        answer = None  # For example, the error page of a proxy.
+    if response.status_code != 200 or not isinstance(answer, dict) or "model_version" not in answer:
+        sys.exit(f"{explain(response, answer)}\nrequest id {request_id}")
+    for row in answer.get("predictions", [answer]):
         print(f"{row['prediction']} {row['confidence']:.4f}")
 
 
-def explain(answer: requests.Response, told: object) -> str:
-    """A problem document (RFC 9457) in words."""
-    if not isinstance(told, dict) or "title" not in told:
-        kind = answer.headers.get("Content-Type", "no type")
-        return f"Status {answer.status_code}, but not from the service ({kind}): is {URL} right?"
-    lines = [f"{answer.status_code} {told['title']}: {told.get('detail')}"]
-    if answer.status_code == 401:
+def explain(response: requests.Response, problem: object) -> str:
+    """The lines to print for a problem document (RFC 9457)."""
+    if not isinstance(problem, dict) or "title" not in problem:
+        kind = response.headers.get("Content-Type", "no type")
+        return f"Status {response.status_code}, but not from the service ({kind}): is {URL} right?"
+    lines = [f"{response.status_code} {problem['title']}: {problem.get('detail')}"]
+    if response.status_code == 401:
         lines.append("The service does not accept the key in IRIS_API_KEY.")
-    for error in told.get("errors", []):
+    for error in problem.get("errors", []):
         row = [f"row {error['row']}"] if "row" in error else []
         field = [error["field"]] if "field" in error else []
         lines.append("  " + ": ".join([*row, *field, error["message"]]))
@@ -73,9 +73,9 @@ if __name__ == "__main__":
         bodies = [Path(name).read_bytes() for name in sys.argv[1:2]]
     except OSError as unreadable:
         sys.exit(str(unreadable))
-    with requests.Session() as session:  # Keeps the connection between requests.
-        session.mount("http://", HTTPAdapter(max_retries=AGAIN))
-        session.mount("https://", HTTPAdapter(max_retries=AGAIN))
+    with requests.Session() as session:  # Reuses the connection.
+        session.mount("http://", HTTPAdapter(max_retries=RETRY))
+        session.mount("https://", HTTPAdapter(max_retries=RETRY))
         session.headers.update({"X-API-Key": KEY, "Content-Type": "application/json"})
         for body in bodies or [json.dumps(rows).encode() for rows in (ONE, [ONE, TWO])]:
             predict(session, body)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# One prediction and then a batch, or what FILE has: sh predict.sh [FILE], with curl and jq.
+# Predicts one flower, then a batch, or the rows in FILE: sh predict.sh [FILE], with curl and jq.
 set -eu
 export LC_ALL=C
 url=${IRIS_URL:-http://127.0.0.1:8000}
@@ -10,10 +10,10 @@ two='{"sepal_length": 6.0, "sepal_width": 2.7, "petal_length": 5.1, "petal_width
 answer=$(mktemp)
 trap 'rm -f "$answer"' EXIT
 
-# A prediction changes nothing, so a POST may be repeated: --retry does so after 429 and 503, as
-# late as Retry-After asks (and after 408, 500, 502 and 504, which does no harm here), and
-# --retry-all-errors when no answer came. Without --fail other statuses are final answers.
-# The key comes by stdin, for anyone may see a program's arguments.
+# A prediction changes nothing, so its POST is safe to repeat. --retry repeats it after 429 and 503,
+# once the time in Retry-After has passed (and after 408, 500, 502 and 504, which does no harm here);
+# --retry-all-errors repeats it without an answer. As there is no --fail, other statuses are final.
+# curl reads the key from stdin, because other users can see a program's arguments.
 ask() {
     printf 'X-API-Key: %s\n' "$key" | curl --silent --show-error --header @- \
         --header 'Content-Type: application/json' --header "X-Request-ID: $id" \
@@ -27,7 +27,7 @@ fail() {
     exit 1
 }
 
-# A problem document (RFC 9457) in words.
+# Prints the lines for a problem document (RFC 9457).
 explain() {
     jq -ner --arg status "$1" 'input | if has("title") | not then error else . end
         | "\($status) \(.title): \(.detail)",
@@ -55,7 +55,7 @@ predict() {
 if [ $# -gt 0 ]; then
     [ -r "$1" ] || { echo "Can't read $1." >&2; exit 1; }
     predict "@$1"
-else # Each is a curl of its own: one for both would keep the connection, but mix their answers.
+else # Two runs of curl: a single one would share the connection, but mix the two answers.
     predict "$one"
     predict "[$one, $two]"
 fi

@@ -1,7 +1,7 @@
 """Iris API: a trained scikit-learn model, served over HTTP.
 
-`create_app` is loaded when it is asked for: training and the command line import this package
-without a web server, and Gunicorn sets the environment of the numeric libraries before they load.
+`create_app` is imported at its first use. Training and scoring import this package without a web
+server, and Gunicorn sets the environment of the numeric libraries before they are imported.
 """
 
 from __future__ import annotations

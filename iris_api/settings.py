@@ -1,4 +1,4 @@
-"""All settings. The only module that reads the environment."""
+"""Every setting. No other module reads the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREFIX = "IRIS_"
 SECRETS = Path("/run/secrets")
 SERVICE_LINK = re.compile(r"\w+_(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)=.*|\w+_PORT=\w+://.*")
-"""What Kubernetes and Docker inject for a service that is itself called iris-something."""
+"""Variables that Kubernetes and Docker inject for a service whose own name begins with iris."""
 
 
 def _cores() -> int:
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         return value
 
     def _without_the_key_file_as_keys(self) -> Self:
-        """A key file that is a secret and named so was read for the setting of that name too."""
+        """Clear `api_keys` if its secret file is in fact the key file, which has the same name."""
         name = variable("api_keys").lower()
         if (
             str(self.api_keys_file).lower() == f"{SECRETS}/{name}"
@@ -125,7 +125,7 @@ def variable(field: str) -> str:
 
 
 def _secret_files(directory: Path | None) -> dict[str, str]:
-    """Secrets by name, but for those that a variable names by their path."""
+    """Names of the secret files, without files that a variable points to by their path."""
     paths = directory.iterdir() if directory else ()
     return {path.name: "" for path in paths if str(path) not in os.environ.values()}
 
@@ -141,10 +141,10 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
 
 
 def run_by_flask_command() -> bool:
-    """Whether this process is a `flask` command and not a server."""
+    """Whether this process runs a `flask` command instead of a server."""
     return os.environ.get("FLASK_RUN_FROM_CLI") == "true"
 
 
 def listener_is_inherited() -> bool:
-    """Whether the socket to listen on comes from the server that this one replaces, or systemd."""
+    """Whether the listening socket comes from systemd or from the server that this one replaces."""
     return not {"GUNICORN_FD", "LISTEN_FDS"}.isdisjoint(os.environ)

@@ -11,7 +11,7 @@ import iris_api
 from iris_api import create_app
 from iris_api.errors import BundleError, KeyFileError
 from iris_api.settings import Settings
-from tests.conftest import ROOT
+from tests.constants import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

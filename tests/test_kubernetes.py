@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from iris_api.settings import Settings
-from tests.conftest import ROOT
+from tests.constants import ROOT
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iris_api.settings import Settings, variable
-from tests.conftest import FLOWER, ROOT
+from tests.constants import FLOWER, ROOT
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -1,1 +1,1 @@
-"""What the service is measured against, each written as its users would write it."""
+"""The servers that the service is measured against, each written as its users would write it."""

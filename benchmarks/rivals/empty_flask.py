@@ -11,6 +11,6 @@ app = Flask(__name__, static_folder=None)
 
 @app.post("/v1/predict")
 def predict() -> Response:
-    """Answer anything with the same bytes."""
+    """Answer every request with the same bytes."""
     request.get_data()
     return Response(ANSWER, content_type="application/json")

@@ -15,7 +15,7 @@ HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ANSW
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer anything with the same bytes."""
+    """Answer every request with the same bytes."""
     environ["wsgi.input"].read()
     start_response("200 OK", HEADERS)
     return [ANSWER]

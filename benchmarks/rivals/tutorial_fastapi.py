@@ -44,7 +44,7 @@ def predict(body: Flower | list[Flower]) -> Answer | Batch:
     values = [[r.sepal_length, r.sepal_width, r.petal_length, r.petal_width] for r in rows]
     labels = model.predict(values)
     probabilities = model.predict_proba(values)
-    made = [
+    answers = [
         Answer(
             prediction=CLASSES[label],
             confidence=round(max(row), 4),
@@ -52,4 +52,4 @@ def predict(body: Flower | list[Flower]) -> Answer | Batch:
         )
         for label, row in zip(labels, probabilities.tolist(), strict=True)
     ]
-    return Batch(predictions=made) if isinstance(body, list) else made[0]
+    return Batch(predictions=answers) if isinstance(body, list) else answers[0]

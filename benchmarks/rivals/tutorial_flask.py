@@ -23,7 +23,7 @@ def predict() -> Any:
     values = [[row[name] for name in FEATURES] for row in rows]
     labels = model.predict(values)
     probabilities = model.predict_proba(values)
-    made = [
+    answers = [
         {
             "prediction": CLASSES[label],
             "confidence": round(max(row), 4),
@@ -31,4 +31,4 @@ def predict() -> Any:
         }
         for label, row in zip(labels, probabilities.tolist(), strict=True)
     ]
-    return jsonify({"predictions": made} if isinstance(body, list) else made[0])
+    return jsonify({"predictions": answers} if isinstance(body, list) else answers[0])

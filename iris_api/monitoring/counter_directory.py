@@ -76,6 +76,7 @@ class CounterDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._owner = os.getpid()
         try:
             self._server_lock = self._join()
             self.claim()
@@ -123,7 +124,12 @@ class CounterDirectory:
         return started_at(self.path, name)
 
     def close(self) -> None:
-        """Remove the directory, unless another server counts in it."""
+        """Remove the directory, unless another server counts in it.
+
+        In a child of the server it has no effect: a worker inherits what its server does at exit.
+        """
+        if os.getpid() != self._owner:
+            return
         with suppress(OSError):
             if _try_exclusive(self._server_lock):
                 # Renamed first: a server that starts meanwhile never sees it half removed.

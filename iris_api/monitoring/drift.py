@@ -1,13 +1,13 @@
-"""Whether live inputs and predictions still look like the training rows.
+"""Drift: how far live inputs and predictions have moved from the training rows.
 
-The measure is the population stability index (PSI) over the bins of the manifest's reference:
-the sum over bins of (q - p) ln(q / p), p the reference's share of a bin and q the live one's, with
-half a row added to every bin so that an empty one counts for something finite.
+The measure is the population stability index (PSI) over the bins of the manifest's reference: the
+sum of (q - p) ln(q / p), where p is a bin's share of the reference and q its share of the live
+rows. Half a row is added to every bin, so that PSI is finite for an empty one.
 
-Without any drift PSI is not zero: it is distributed as (1/N + 1/n) times chi-squared with one
-degree of freedom less than there are bins, for N reference rows and n live ones (Yurdakul, 2018).
-So the usual limit of 0.25 is raised where chance alone would pass it.
-`benchmarks/drift.md` has the measured rates of false alarms and of detection that follow.
+Without drift PSI is not zero. It is distributed as (1/N + 1/n) times chi-squared, for N reference
+rows and n live rows, with one degree of freedom less than the number of bins (Yurdakul, 2018). So
+the conventional limit of 0.25 is raised where chance alone would exceed it.
+`benchmarks/drift.md` has the measured rates of false alarms and of detection.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from iris_api.contract.reference import Reference
 
 LARGE_PSI = 0.25
-"""PSI from which a difference matters, by the convention of credit scoring."""
+"""PSI of a large difference, by convention in credit scoring."""
 FALSE_ALARMS = 0.01
-"""Reports without drift that may say there is one, all features and the classes together."""
+"""Accepted share of reports that say "drifted" without drift."""
 LEAST_ROWS = 100
-"""Live rows below which no verdict is given."""
+"""Fewest live rows for a verdict."""
 
 Verdict = Literal["ok", "drifted", "not enough rows"]
 
@@ -46,7 +46,7 @@ class Counts:
 
 
 class Comparison(TypedDict):
-    """Reference and live rows side by side, and what the difference amounts to."""
+    """Reference and live rows per bin, and how far they differ."""
 
     psi: float
     threshold: float | None
@@ -56,7 +56,7 @@ class Comparison(TypedDict):
 
 
 class FeatureComparison(Comparison):
-    """One feature. Bin i holds edges[i-1] <= x < edges[i]; the outer two are open-ended."""
+    """One feature. Bin i has the values edges[i-1] <= x < edges[i]; the outer bins are open."""
 
     feature: str
     unit: str | None
@@ -65,13 +65,13 @@ class FeatureComparison(Comparison):
 
 
 class ClassComparison(Comparison):
-    """The predicted classes, against the classes of the training rows."""
+    """The predicted classes, compared with those predicted in cross-validation."""
 
     classes: tuple[str, ...]
 
 
 class DriftReport(TypedDict):
-    """All comparisons, and the worst of their verdicts."""
+    """All comparisons, and the worst verdict among them."""
 
     verdict: Verdict
     rows: int
@@ -83,7 +83,13 @@ class DriftReport(TypedDict):
 
 
 def report(manifest: Manifest, live: Counts, since: float) -> DriftReport:
-    """Compare what was counted since a Unix time with a model's reference."""
+    """Compare live counts with a model's reference.
+
+    Args:
+        manifest: The model's.
+        live: Rows counted, by bin and by class.
+        since: When counting began, as a Unix time.
+    """
     reference = manifest.reference
     values = critical_values(reference)
     features: list[FeatureComparison] = [
@@ -116,12 +122,12 @@ def report(manifest: Manifest, live: Counts, since: float) -> DriftReport:
 
 
 def compare(reference: Sequence[int], live: Sequence[int], critical: float) -> Comparison:
-    """One comparison of rows per bin.
+    """Compare two histograms over the same bins.
 
     Args:
-        reference: Rows per bin at training.
-        live: Rows in the same bins since.
-        critical: Chi-squared quantile for chance, from `critical_values`.
+        reference: Training rows per bin.
+        live: Live rows per bin.
+        critical: Chi-squared quantile, from `critical_values`.
     """
     rows = sum(live)
     index = psi(reference, live)
@@ -141,34 +147,34 @@ def compare(reference: Sequence[int], live: Sequence[int], critical: float) -> C
 
 
 def psi(reference: Sequence[int], live: Sequence[int]) -> float:
-    """Population stability index of two histograms over the same bins; 0 where no row is live."""
+    """Population stability index of two histograms over the same bins; 0 without live rows."""
     if not sum(live):
         return 0.0
-    expected, found = _shares(reference), _shares(live)
-    return sum((q - p) * math.log(q / p) for p, q in zip(expected, found, strict=True))
+    shares = zip(_shares(reference), _shares(live), strict=True)
+    return sum((q - p) * math.log(q / p) for p, q in shares)
 
 
 def threshold(reference_rows: int, live_rows: int, critical: float) -> float:
-    """PSI above which a difference is both large and no accident."""
+    """PSI above which a difference is both large and unlikely by chance."""
     return max(LARGE_PSI, (1 / reference_rows + 1 / live_rows) * critical)
 
 
 def critical_values(reference: Reference) -> list[float]:
-    """Chi-squared quantile for each feature, and last for the classes.
+    """Chi-squared quantiles: one for each feature, and the last for the classes.
 
-    The rate of false alarms is shared out among all of them (Bonferroni).
+    The accepted rate of false alarms is divided among them (Bonferroni correction).
     """
     bins = [len(histogram.counts) for histogram in reference.features] + [len(reference.classes)]
     return [_chi_squared(1 - FALSE_ALARMS / len(bins), count - 1) for count in bins]
 
 
 def bin_names(edges: Sequence[float]) -> list[str]:
-    """What each bin of a histogram holds, in words."""
-    told = [f"{edge:.4g}" for edge in edges]
-    if not told:
+    """Describe the range of each bin of a histogram."""
+    numbers = [f"{edge:.4g}" for edge in edges]
+    if not numbers:
         return ["all"]
-    inner = [f"{low} to {high}" for low, high in pairwise(told)]
-    return [f"below {told[0]}", *inner, f"from {told[-1]}"]
+    inner = [f"{low} to {high}" for low, high in pairwise(numbers)]
+    return [f"below {numbers[0]}", *inner, f"from {numbers[-1]}"]
 
 
 def _shares(counts: Sequence[int]) -> list[float]:
@@ -177,7 +183,7 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def _chi_squared(probability: float, freedom: int) -> float:
-    """Quantile by Wilson and Hilferty (1931): at most 3 % too high for five comparisons."""
+    """Approximate quantile (Wilson and Hilferty, 1931): up to 3 % too high for five comparisons."""
     if freedom == 0:
         return 0.0
     part = 2 / (9 * freedom)

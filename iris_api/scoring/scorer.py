@@ -187,10 +187,10 @@ def _feature_columns(table: Table, features: Sequence[str], added: Sequence[str]
         separator = "" if set(features) & set(names) else _other_separator(table.header)
         remedy = separator or "it has to name each feature once"
         raise table.error(f"the header has {', '.join(problems)}: {remedy}")
-    taken = [name for name in added if name in names]
-    if taken:
-        columns, them = ("column", "it") if len(taken) == 1 else ("columns", "them")
-        columns = f"{columns} {', '.join(taken)}"
+    clashes = [name for name in added if name in names]
+    if clashes:
+        columns, them = ("column", "it") if len(clashes) == 1 else ("columns", "them")
+        columns = f"{columns} {', '.join(clashes)}"
         raise table.error(f"the header has {columns}, which the output adds: rename {them}")
     return [names.index(name) for name in features]
 

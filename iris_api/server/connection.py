@@ -1,4 +1,4 @@
-"""A client's connection: what is there to be read, and how it is written to without waiting."""
+"""A client's connection: what has arrived on it, and responses written to it without waiting."""
 
 from __future__ import annotations
 
@@ -12,207 +12,231 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import TConn
 
-from iris_api.server.parser import ConnectionParser
+from .parser import ConnectionParser
 
 if TYPE_CHECKING:
     from collections import deque
 
-NOTHING_YET = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
+NOT_READY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
 MAX_DRAINED_BYTES = 128 * 1024 * 1024
-"""Of a body that was refused, before its client closes."""
+"""Most bytes of an unwanted request body to discard before the connection is closed."""
 MAX_PEEK_BYTES = 64 * 1024
-"""Bytes of a request that the main loop waits for; a thread waits for what is larger."""
+"""Largest request to wait for on the event loop. A thread waits for a larger one."""
 MAX_SMALL_BYTES = 16 * 1024
-"""Bytes of a request that the main loop answers itself."""
+"""Largest request to answer on the event loop."""
 PROBE = re.compile(rb"GET /health[/ ?]")
 HEAD_END = b"\r\n\r\n"
-DECLARED = re.compile(rb"\r\nContent-Length:[ \t]*0*(\d{1,9})", re.IGNORECASE)
-OTHERWISE = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
-"""Of a body that is sent when the client was told to go on, or of a length that is not declared."""
+CONTENT_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*0*(\d{1,9})", re.IGNORECASE)
+UNKNOWN_LENGTH = re.compile(rb"\r\n(Expect|Transfer-Encoding)[ \t]*:", re.IGNORECASE)
+"""Headers of a body whose length isn't declared, or that comes only after a 100 Continue."""
 
 
 class RequestState(Enum):
-    """What a look at a connection found to be there."""
+    """How much of a request has arrived on a connection."""
 
     INCOMPLETE = auto()
-    """Nothing yet, or the beginning of a request."""
+    """Nothing yet, or a part of a request that may still be small."""
     SMALL = auto()
-    """A request, as a whole, so small that the main loop answers it."""
+    """A complete request that the event loop answers."""
     PROBE = auto()
-    """One that asks for the service's health, and so is not to wait behind predictions."""
+    """A complete health check. It does not wait behind predictions."""
     LARGE = auto()
-    """One that a thread answers, and waits for what is yet to come of it."""
+    """A request for a thread, which also waits for the rest of it."""
     HEAD_TOO_LARGE = auto()
-    """A head larger than any that is taken."""
+    """A head of `MAX_PEEK_BYTES` or more that has not ended."""
     CLOSED = auto()
-    """No more: the client has closed it."""
+    """The client has closed the connection."""
 
 
 class ClientSocket(socket.socket):
-    """A client's socket that keeps what is written, so that nobody waits until it is taken."""
+    """A client's socket that can buffer what is written, so that no thread waits for the client."""
 
-    __slots__ = ("_kept", "_until", "cut")
+    __slots__ = ("_buffer", "_read_deadline", "broken")
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
-        self._kept: list[Any] | None = None
-        self._until: float | None = None
-        self.cut = False
-        """Whether its client has gone, or sent something too late, the rest of which may follow."""
+        self._buffer: list[Any] | None = None
+        self._read_deadline: float | None = None
+        self.broken = False
+        """Whether the client has gone, or its body came too late: then no request can follow."""
 
-    def keep(self, *, seconds_to_read: float = 0.0) -> None:
-        """Keep what is written from now on, and wait so long in all for what is to be read."""
-        self._kept = []
-        self.read_within(seconds_to_read)
+    def buffer_writes(self, *, read_timeout: float = 0.0) -> None:
+        """Buffer what is written from now on, and wait this long in total for reads.
 
-    def read_within(self, seconds: float) -> None:
-        """Wait so long in all for what is to be read from now on, or not at all."""
-        self._until = time.monotonic() + seconds if seconds else None
+        Args:
+            read_timeout: In seconds. Without it reads do not wait.
+        """
+        self._buffer = []
+        self._read_deadline = time.monotonic() + read_timeout if read_timeout else None
+
+    def renew_read_timeout(self, seconds: float) -> None:
+        """Replace the time left for reads, if reads may wait at all."""
+        if self._read_deadline is not None:
+            self._read_deadline = time.monotonic() + seconds
 
     def setblocking(self, flag: bool) -> None:
-        """Wait for the client or not, unless `keep` has told how long."""
+        """Set whether reads and writes wait. While writes are buffered, True has no effect."""
         if not flag:
-            self._until = None
+            self._read_deadline = None
             super().setblocking(False)
-        elif self._kept is None:
+        elif self._buffer is None:
             super().setblocking(True)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read. When the time for that is over, it is as if the client had ended."""
-        if self._until is None:
+        """Read. After the time for reads, act as if the client had closed the connection."""
+        if self._read_deadline is None:
             return super().recv(size, flags)
-        self.settimeout(max(self._until - time.monotonic(), 0.001))
+        self.settimeout(max(self._read_deadline - time.monotonic(), 0.001))
         try:
             return super().recv(size, flags)
         except TimeoutError:
-            self.cut = True
+            self.broken = True
             return b""
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Write, or keep."""
-        if self._kept is None:
+        """Write, or append to the buffer."""
+        if self._buffer is None:
             super().sendall(data, flags)
         else:
-            self._kept.append(data)
+            self._buffer.append(data)
 
-    def send_kept(self) -> bool:
-        """Write what was kept as far as it is taken now; returns whether nothing is left.
+    def send_buffered(self) -> bool:
+        """Send as much of the buffer as the kernel takes now.
 
-        Nothing is, too, when the client has gone. What is large is not copied: many connections may
-        be sent the same.
+        A large body is not copied, because many connections may send the same one.
+
+        Returns:
+            Whether nothing is left to send, also because the client has gone.
         """
-        kept, self._kept = self._kept or [], None
-        if kept and len(kept[-1]) <= MAX_PEEK_BYTES:
-            kept = [b"".join(kept)]
+        buffer, self._buffer = self._buffer or [], None
+        if buffer and len(buffer[-1]) <= MAX_PEEK_BYTES:
+            buffer = [b"".join(buffer)]
         try:
-            while kept:
-                sent = self.send(kept[0])
-                if sent == len(kept[0]):
-                    del kept[0]
+            while buffer:
+                sent = self.send(buffer[0])
+                if sent == len(buffer[0]):
+                    del buffer[0]
                 else:
-                    kept[0] = memoryview(kept[0])[sent:]
+                    buffer[0] = memoryview(buffer[0])[sent:]
         except BlockingIOError:
-            self._kept = kept
+            self._buffer = buffer
         except OSError:
-            self.cut = True
+            self.broken = True
             return True
-        return not kept
+        return not buffer
 
-    def bytes_left(self) -> int:
-        """Of what was kept."""
-        return sum(map(len, self._kept or ()))
+    def unsent_bytes(self) -> int:
+        """Number of bytes in the buffer."""
+        return sum(map(len, self._buffer or ()))
 
 
 class Connection(TConn):  # type: ignore[misc]
-    """A client's connection."""
+    """A client's connection and its state in the event loop.
+
+    Args:
+        cfg: Gunicorn's configuration.
+        accepted: The socket.
+        addresses: The client's address, and the server's.
+        read_timeout: Longest time from the first byte of a request to its last, in seconds.
+        skip_timeout: Longest time for a thread to discard the rest of a body, in seconds.
+    """
 
     sock: ClientSocket
-    ready: float
-    """When its last request was there to be answered."""
-    among: deque[Connection] | None = None
-    """Those it waits with; none while its request has a turn, or a thread."""
-    kept_alive = False
-    """Whether another request may follow the one that was answered."""
-    watched = False
-    """Whether the poller looks out for it."""
+    ready_at: float
+    """When its last request was ready to be answered, by the monotonic clock."""
+    queue: deque[Connection] | None = None
+    """The queue that it waits in. None while its request is answered or waits to be."""
+    keep_alive = False
+    """Whether another request may follow the last one."""
+    registered = False
+    """Whether the poller watches it."""
     closed = False
-    """By the worker, which counts it no more: Gunicorn may have closed the socket before."""
-    begun = 0
-    """Bytes that were there of a request at the last look, if it was not whole."""
-    left = MAX_DRAINED_BYTES
+    """Whether the worker has closed it, so that queued events are ignored."""
+    partial_bytes = 0
+    """Number of bytes of an incomplete request at the last look."""
+    drain_bytes_left = MAX_DRAINED_BYTES
 
     def __init__(
-        self, cfg: Any, accepted: socket.socket, *addresses: Any, read_timeout: float
+        self,
+        cfg: Any,
+        accepted: socket.socket,
+        *addresses: Any,
+        read_timeout: float,
+        skip_timeout: float,
     ) -> None:
         super().__init__(cfg, ClientSocket(accepted), *addresses)
         self.read_timeout = read_timeout
-        self.parser = ConnectionParser(cfg, self.sock, self.client)
-        self.data_ready = True  # Or Gunicorn would wait for it, with a poller of its own.
+        self.parser = ConnectionParser(cfg, self.sock, self.client, skip_timeout=skip_timeout)
+        self.data_ready = True  # Otherwise Gunicorn waits for data with a poller of its own.
 
     def look(self) -> RequestState:
-        """See what of a request is there, and leave it there.
+        """See what has arrived, without reading it.
 
-        Until there is more than a part, the kernel is told not to wake the main loop for it
-        (SO_RCVLOWAT).
+        While a request is incomplete, SO_RCVLOWAT keeps the kernel from waking the event loop for
+        each further part.
         """
-        held = self.held()
-        peeked = self._peek() if _length_of_request(held) > len(held) else b""
-        there = held + (peeked or b"")
-        if not there:
+        buffered = self.read_ahead()
+        peeked = self._peek() if _request_size(buffered) > len(buffered) else b""
+        data = buffered + (peeked or b"")
+        if not data:
             return RequestState.INCOMPLETE if peeked is None else RequestState.CLOSED
-        needed = _length_of_request(there)
-        ended = peeked is not None and len(there) <= self.begun
-        if ended and self._is_urgent():
+        size = _request_size(data)
+        no_more = peeked is not None and len(data) <= self.partial_bytes
+        if no_more and self._has_urgent_byte():
             return RequestState.CLOSED
-        if len(there) >= MAX_PEEK_BYTES and HEAD_END not in there:
-            self.begun = len(there)
+        if len(data) >= MAX_PEEK_BYTES and HEAD_END not in data:
+            self.partial_bytes = len(data)
             return RequestState.HEAD_TOO_LARGE
-        if len(there) < needed <= MAX_PEEK_BYTES and not ended:
-            self._wait_for(needed, len(there), len(held))
+        if len(data) < size <= MAX_PEEK_BYTES and not no_more:
+            self._await_bytes(size - len(buffered), len(data))
             return RequestState.INCOMPLETE
-        if self.begun:
-            self.begun = 0
+        if self.partial_bytes:
+            self.partial_bytes = 0
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        if 0 < needed <= min(len(there), MAX_SMALL_BYTES):
-            return RequestState.PROBE if PROBE.match(there) else RequestState.SMALL
+        if 0 < size <= min(len(data), MAX_SMALL_BYTES):
+            return RequestState.PROBE if PROBE.match(data) else RequestState.SMALL
         return RequestState.LARGE
 
+    def read_ahead(self) -> bytes:
+        """What was read of the next request along with the last one."""
+        data: bytes = self.parser.unreader.buf.getvalue()
+        return data
+
+    def close(self, graceful: bool = False) -> None:
+        """Close it and mark it closed, so that events of the same round are ignored."""
+        self.closed = True
+        super().close(graceful)
+
     def _peek(self) -> bytes | None:
-        """What the kernel has of it; nothing at all after its end, None where more may come."""
+        """What the kernel has received: empty after the client's end, None if more may come."""
         try:
             return self.sock.recv(MAX_PEEK_BYTES, socket.MSG_PEEK)
         except OSError as error:
-            return None if error.errno in NOTHING_YET else b""
+            return None if error.errno in NOT_READY else b""
 
-    def _is_urgent(self) -> bool:
-        """Whether its client sent an urgent byte, behind which nothing is seen; HTTP has none."""
+    def _has_urgent_byte(self) -> bool:
+        """Whether the client sent TCP urgent data, which hides what follows. HTTP has none."""
         poll = select.poll()
         poll.register(self.sock, select.POLLPRI)
         return any(event & select.POLLPRI for _, event in poll.poll(0))
 
-    def _wait_for(self, needed: int, there: int, held: int) -> None:
-        if not self.begun:
+    def _await_bytes(self, wanted: int, arrived: int) -> None:
+        if not self.partial_bytes:
             self.timeout = time.monotonic() + self.read_timeout
-        self.begun = there
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed - held)
-
-    def close(self, graceful: bool = False) -> None:
-        """Close it, and know it: what its client did in the same moment is nobody's any more."""
-        self.closed = True
-        super().close(graceful)
-
-    def held(self) -> bytes:
-        """What was read along with the request before."""
-        found: bytes = self.parser.unreader.buf.getvalue()
-        return found
+        self.partial_bytes = arrived
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
 
 
-def _length_of_request(there: bytes) -> int:
-    """How many bytes it needs, or one more where its head has not ended; 0 if that is not told."""
-    end = there.find(HEAD_END)
+def _request_size(data: bytes) -> int:
+    """Size of the request that data begins with, in bytes.
+
+    Returns:
+        One more than there are if the head has not ended; 0 if the length is not declared.
+    """
+    end = data.find(HEAD_END)
     if end < 0:
-        return len(there) + 1
-    lengths = DECLARED.findall(there, 0, end)
-    if len(lengths) > 1 or OTHERWISE.search(there, 0, end):
+        return len(data) + 1
+    lengths = CONTENT_LENGTH.findall(data, 0, end)
+    if len(lengths) > 1 or UNKNOWN_LENGTH.search(data, 0, end):
         return 0
     return end + len(HEAD_END) + sum(map(int, lengths))

@@ -1,4 +1,4 @@
-"""Gunicorn's parser of requests, which does not do again what it has done for the connection."""
+"""Gunicorn's request parser, without repeating per request what is known of the connection."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from functools import lru_cache
 from typing import Any
 
 from gunicorn.http.body import LengthReader
-from gunicorn.http.message import Request, _ip_in_allow_list
+from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.message import HeaderPolicy, Request
 from gunicorn.http.parser import RequestParser
+
+MAX_SKIPPED_BYTES = 2 * 1024 * 1024
+"""Most bytes of an unread request body to discard so that its connection can be kept."""
 
 
 class KnownPeerRequest(Request):  # type: ignore[misc]
-    """A request of a peer whose address is looked at once: it comes with every one of its heads."""
+    """A request that parses its peer's address once per address, not once per request."""
 
     def _peer_is_trusted_proxy(self) -> bool:
         if not isinstance(self.peer_addr, tuple):
@@ -20,21 +24,35 @@ class KnownPeerRequest(Request):  # type: ignore[misc]
 
 
 class ConnectionParser(RequestParser):  # type: ignore[misc]
-    """Reads what is left of a body only where something is."""
+    """Parses the requests of one connection, and discards the rest of a body if it comes soon."""
 
     mesg_class = KnownPeerRequest
 
-    def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
-        """Whether all of the body was read, or can be; then another request may follow it."""
+    def __init__(self, *arguments: Any, skip_timeout: float) -> None:
+        super().__init__(*arguments)
+        self._skip_timeout = skip_timeout
+
+    def finish_body(self, *_: Any, **__: Any) -> bool:
+        """Discard the unread rest of the last request's body, within our own limits.
+
+        Returns:
+            Whether the body ended, so that another request can follow.
+        """
         body = self.mesg.body if self.mesg else None
         reader = body.reader if body and not body.failed else None
         if isinstance(reader, LengthReader) and reader.length == 0:
             return True
-        return bool(super().finish_body(deadline, max_bytes))
+        if body:
+            self.unreader.sock.renew_read_timeout(self._skip_timeout)
+        try:
+            return bool(super().finish_body(max_bytes=MAX_SKIPPED_BYTES))
+        except (BlockingIOError, NoMoreData, ParseException):  # The request has its response.
+            return False
 
 
 @lru_cache(maxsize=1024)
 def _is_trusted(cfg: Any, address: str) -> bool:
-    """Whether a peer's forwarding headers are believed, by Gunicorn's rule."""
-    found = _ip_in_allow_list(address, cfg.forwarded_allow_ips, cfg.forwarded_allow_networks())
-    return bool(found)
+    """Whether forwarding headers of a peer are trusted, by Gunicorn's own rule."""
+    policy = HeaderPolicy()
+    policy.cfg, policy.peer_addr = cfg, (address,)
+    return bool(policy._peer_is_trusted_proxy())

@@ -1,55 +1,61 @@
-"""Small requests that wait for the main loop, and whether it has the time to answer them."""
+"""The order in which small requests are answered, and by which thread."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING
 
-from iris_api.server.connection import RequestState
+from .connection import RequestState
 
 if TYPE_CHECKING:
-    from iris_api.server.connection import Connection
+    from .connection import Connection
 
-MAX_SECONDS_AT_ONCE = 0.005
-"""What answers by the main loop may take, on the average of the last few: so long the interpreter
-leaves a thread alone."""
-LAST_FEW = 8
+MAX_MEAN_SECONDS = 0.005
+"""Longest mean time of an answer on the event loop: the interpreter's own thread switch interval.
+"""
+MEAN_OVER = 8
+"""Number of answers in the moving average."""
 POOL_AFTER_SLOW = 100
-"""Small requests that threads answer where it was more."""
+"""Number of small requests that threads answer after the mean was longer."""
 
 
 class RequestQueue:
     """Connections with a small request each, in the order in which they are answered."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Connection, bool]] = deque()
-        self._wary = 0
-        self._average = 0.0
+        self._queue: deque[tuple[Connection, bool]] = deque()
+        self._pool_next = 0
+        self._mean_seconds = 0.0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
-    def add(self, conn: Connection, seen: RequestState) -> None:
-        """Have a connection wait for its turn.
+    def add(self, conn: Connection, state: RequestState) -> None:
+        """Add a connection.
 
-        A probe passes all others, but one at a time: many must not keep all else waiting.
+        A health check goes to the front, unless another one is there: many of them must not delay
+        everything else.
         """
-        probe = seen is RequestState.PROBE
-        if probe and not (self._waiting and self._waiting[0][1]):
-            self._waiting.appendleft((conn, probe))
+        probe = state is RequestState.PROBE
+        if probe and not (self._queue and self._queue[0][1]):
+            self._queue.appendleft((conn, probe))
         else:
-            self._waiting.append((conn, probe))
+            self._queue.append((conn, probe))
 
     def next(self) -> tuple[Connection, bool]:
-        """Whose turn it is, and whether the main loop answers: a probe always, others if quick."""
-        conn, probe = self._waiting.popleft()
-        if probe or not self._wary:
+        """Remove the next connection.
+
+        Returns:
+            The connection, and whether the event loop answers it, rather than a thread.
+        """
+        conn, probe = self._queue.popleft()
+        if probe or not self._pool_next:
             return conn, True
-        self._wary -= 1
+        self._pool_next -= 1
         return conn, False
 
     def record_latency(self, seconds: float) -> None:
-        """An answer by the main loop took so long; where many do, leave the next to threads."""
-        self._average += (seconds - self._average) / LAST_FEW
-        if self._average > MAX_SECONDS_AT_ONCE:
-            self._wary, self._average = POOL_AFTER_SLOW, 0.0
+        """Record the time of an answer on the event loop. If they are slow, use threads next."""
+        self._mean_seconds += (seconds - self._mean_seconds) / MEAN_OVER
+        if self._mean_seconds > MAX_MEAN_SECONDS:
+            self._pool_next, self._mean_seconds = POOL_AFTER_SLOW, 0.0

@@ -1,4 +1,4 @@
-"""How a server stops: drained first, and without a signal that is lost on a worker."""
+"""How a server stops: it drains first, and no worker loses a signal."""
 
 from __future__ import annotations
 
@@ -11,28 +11,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iris_api.web.service import Service
 
-HELD = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 logger = logging.getLogger(__name__)
 
 
 def hold_signals_while_forking() -> None:
-    """A worker that is not yet up has Gunicorn's handler, which would lose the signal."""
+    """Block stop signals in a new worker: until it is ready it has the handlers of the server.
+
+    `release_signals` unblocks them.
+    """
     os.register_at_fork(
-        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, HELD),
-        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, HELD),
+        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS),
     )
 
 
+def release_signals() -> None:
+    """Unblock stop signals in this process."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
 def drain_at_sigterm(server: Any, service: Service) -> None:
-    """Let /health/ready say 503 for a while, in which all is served, before Gunicorn stops."""
+    """Before Gunicorn stops at a SIGTERM, have /health/ready answer 503 for a while.
+
+    Requests are still served meanwhile. A second SIGTERM stops at once.
+    """
     seconds = service.settings.drain_seconds
     stop = signal.getsignal(signal.SIGTERM)
     if not callable(stop):
         return
 
     def drain(number: int, frame: Any) -> None:
-        replaced = server.reexec_pid != 0  # Its successor has the same socket.
+        replaced = server.reexec_pid != 0  # Its replacement listens on the same socket.
         if replaced or seconds == 0 or service.drain.begun:
             stop(number, frame)
             return
@@ -42,8 +53,3 @@ def drain_at_sigterm(server: Any, service: Service) -> None:
         logger.info({"event": "draining", "seconds": seconds})
 
     signal.signal(signal.SIGTERM, drain)
-
-
-def release_signals() -> None:
-    """Whoever was forked can deal with them from now on."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

@@ -10,7 +10,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request_finished, request_started
+from flask import (
+    Flask,
+    Response,
+    appcontext_tearing_down,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
@@ -110,6 +117,16 @@ class StatelessFlask(Flask):
             if (answer := function()) is not None:
                 return answer
         return None
+
+    def do_teardown_request(self, *args: Any) -> None:
+        """Tear down a request, where a function or a signal's receiver waits for it."""
+        if self.teardown_request_funcs or request_tearing_down.receivers:
+            super().do_teardown_request(*args)
+
+    def do_teardown_appcontext(self, *args: Any) -> None:
+        """Tear down an application context, where a function or a receiver waits for it."""
+        if self.teardown_appcontext_funcs or appcontext_tearing_down.receivers:
+            super().do_teardown_appcontext(*args)
 
 
 class BytesResponse(Response):

@@ -174,7 +174,7 @@ def read_body(max_bytes: int) -> bytes:
         raise MediaTypeError
     if "HTTP_CONTENT_ENCODING" in environ:
         raise MediaTypeError("Send the body as it is, without a Content-Encoding.")
-    length = request.content_length
+    length = _declared_length(environ)
     if length is not None and length <= max_bytes:
         return _read(environ["wsgi.input"], length)
     if length is None:
@@ -184,6 +184,13 @@ def read_body(max_bytes: int) -> bytes:
         if len(body) <= max_bytes:
             return body
     raise BodyTooLargeError(max_bytes)
+
+
+def _declared_length(environ: dict[str, Any]) -> int | None:
+    """Content-Length in bytes; None if the body has none, or is chunked."""
+    length = environ.get("CONTENT_LENGTH", "")
+    is_plain = length.isdecimal() and "HTTP_TRANSFER_ENCODING" not in environ
+    return int(length) if is_plain else None
 
 
 def _read(stream: IO[bytes], length: int) -> bytes:

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
-import io
 import select
 import socket
 import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from gunicorn.config import Config
 
 from iris_api.server.connection import MAX_PEEK_BYTES, Connection, RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    Ends = tuple[socket.socket, Connection]
+
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+COMPLETE = HEAD + b"Content-Length: 3\r\n\r\n{} "
+PROBE = b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, Connection]]:
+def ends() -> Iterator[Ends]:
     """A client's end of a connection, and the server's."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
@@ -26,22 +29,29 @@ def ends() -> Iterator[tuple[socket.socket, Connection]]:
     ):
         accepted, address = listener.accept()
         connection = Connection(
-            SimpleNamespace(), accepted, address, listener.getsockname(), read_timeout=10.0
+            Config(),
+            accepted,
+            address,
+            listener.getsockname(),
+            read_timeout=10.0,
+            skip_timeout=0.1,
         )
         yield client, connection
         connection.close()
 
 
-WHOLE = HEAD + b"Content-Length: 3\r\n\r\n{} "
-PROBE = b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+def reset(client: socket.socket) -> None:
+    """Close a connection by a reset."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
 
 
 @pytest.mark.parametrize(
-    ("there", "seen"),
+    ("data", "state"),
     [
         (HEAD + b"\r\n", RequestState.SMALL),
-        (WHOLE, RequestState.SMALL),
-        (WHOLE.lower() + b" GET / HTTP/1.1", RequestState.SMALL),
+        (COMPLETE, RequestState.SMALL),
+        (COMPLETE.lower() + b" GET / HTTP/1.1", RequestState.SMALL),
         (PROBE, RequestState.PROBE),
         (PROBE.replace(b"/ready", b"?x"), RequestState.PROBE),
         (PROBE.replace(b"/ready", b"z"), RequestState.SMALL),
@@ -53,50 +63,47 @@ PROBE = b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
         (HEAD + b"Content-Length: ten\r\n\r\n", RequestState.SMALL),
     ],
 )
-def test_a_request_is_seen_for_what_it_is(
-    ends: tuple[socket.socket, Connection], there: bytes, seen: RequestState
+def test_a_request_is_classified_without_reading_it(
+    ends: Ends, data: bytes, state: RequestState
 ) -> None:
-    """A small one as a whole; a large one, and one that the client has to be told about."""
+    """A large one, or one that waits for a 100 Continue, is recognized by its head."""
     client, connection = ends
-    client.sendall(there)
-    assert connection.look() is seen
-    assert connection.sock.recv(len(there)) == there, "it was only looked at"
+    client.sendall(data)
+    assert connection.look() is state
+    assert connection.sock.recv(len(data)) == data
 
 
-@pytest.mark.parametrize("there", [b"G", HEAD, WHOLE[:-3], WHOLE[:-1]])
-def test_a_part_of_a_request_is_waited_for(
-    ends: tuple[socket.socket, Connection], there: bytes
-) -> None:
-    """Until there is more, or the client ends it; then a thread finds out what it is."""
+@pytest.mark.parametrize("data", [b"G", HEAD, COMPLETE[:-3], COMPLETE[:-1]])
+def test_the_rest_of_an_incomplete_request_is_waited_for(ends: Ends, data: bytes) -> None:
+    """Until more has come, or the client ends: then a thread reads what there is."""
     client, connection = ends
-    client.sendall(there)
+    client.sendall(data)
     assert connection.look() is RequestState.INCOMPLETE
-    assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) > len(there)
+    assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) > len(data)
     client.shutdown(socket.SHUT_WR)
     assert connection.look() is RequestState.LARGE
     assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
 
-def test_what_was_read_along_is_seen_with_what_is_there(
-    ends: tuple[socket.socket, Connection],
-) -> None:
-    """A whole request needs no look at the kernel; of a part the rest is waited for."""
+def test_what_was_read_ahead_belongs_to_the_next_request(ends: Ends) -> None:
+    """A complete request is found without the kernel; of a part, the rest is waited for."""
     client, connection = ends
-    buffer = io.BytesIO(WHOLE)
-    connection.parser.unreader.buf = buffer
-    assert connection.look() is RequestState.SMALL
-    buffer.truncate(len(WHOLE) - 2)
+    connection.sock.setblocking(True)
+    client.sendall(COMPLETE + COMPLETE + COMPLETE[:-2])
+    for expected in (RequestState.SMALL, RequestState.SMALL):
+        assert connection.look() is expected
+        assert next(connection.parser).body.read() == b"{} "
+    connection.sock.setblocking(False)
+    assert connection.read_ahead() == COMPLETE[:-2]
     for _ in range(2):
-        assert connection.look() is RequestState.INCOMPLETE, "nothing new is no end"
+        assert connection.look() is RequestState.INCOMPLETE, "no new data is not the end"
     client.sendall(b"} ")
     assert connection.look() is RequestState.SMALL
-    assert connection.begun == 0
+    assert connection.partial_bytes == 0
 
 
-def test_a_head_without_end_is_told_from_a_large_body(
-    ends: tuple[socket.socket, Connection],
-) -> None:
-    """No thread is asked to read the one; the other is a thread's."""
+def test_a_head_without_end_is_not_a_large_body(ends: Ends) -> None:
+    """The first is refused without a thread; the second needs one."""
     client, connection = ends
     connection.sock.setblocking(True)
     client.sendall(b"x" * MAX_PEEK_BYTES)
@@ -104,67 +111,62 @@ def test_a_head_without_end_is_told_from_a_large_body(
     connection.sock.setblocking(False)
     assert connection.look() is RequestState.HEAD_TOO_LARGE
     connection.sock.recv(MAX_PEEK_BYTES)
-    connection.begun = 0
+    connection.partial_bytes = 0
     client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * MAX_PEEK_BYTES)
     assert connection.look() is RequestState.LARGE
 
 
-@pytest.mark.parametrize("how", ["closed", "reset"])
-def test_nothing_is_no_request(ends: tuple[socket.socket, Connection], how: str) -> None:
-    """A wake-up for nothing is waited through, and a client that left is seen to have left."""
+@pytest.mark.parametrize("close", [socket.socket.close, reset])
+def test_a_closed_connection_is_recognized(ends: Ends, close: object) -> None:
+    """Whether it was closed or reset; before that, a look at an idle connection finds nothing."""
     client, connection = ends
     assert connection.look() is RequestState.INCOMPLETE
-    if how == "reset":
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    client.close()
+    close(client)  # type: ignore[operator]
     select.select([connection.sock], [], [], 5)
     assert connection.look() is RequestState.CLOSED
 
 
-def test_what_is_kept_is_sent_as_far_as_it_is_taken(
-    ends: tuple[socket.socket, Connection],
-) -> None:
-    """In order, piece by piece, and what many are sent is not copied for each."""
+def test_buffered_writes_are_sent_as_far_as_the_kernel_takes_them(ends: Ends) -> None:
+    """In order, and without copying a large body."""
     client, connection = ends
     parts = [bytes([number]) * 100_000 for number in range(128)]
-    connection.sock.keep()
+    total = sum(map(len, parts))
+    connection.sock.buffer_writes()
     connection.sock.setblocking(True)
     for part in parts:
         connection.sock.sendall(part)
-    assert not connection.sock.send_kept()
-    left = connection.sock.bytes_left()
-    assert 0 < left < sum(map(len, parts))
-    read, all_sent = b"", False
+    assert not connection.sock.send_buffered()
+    assert 0 < connection.sock.unsent_bytes() < total
+    received, all_sent = b"", False
     while not all_sent:
-        read += client.recv(1_000_000)
-        all_sent = connection.sock.send_kept()
+        received += client.recv(1_000_000)
+        all_sent = connection.sock.send_buffered()
     client.settimeout(5)
-    while len(read) < sum(map(len, parts)):
-        read += client.recv(1_000_000)
-    assert read == b"".join(parts)
-    assert connection.sock.bytes_left() == 0
-    assert connection.sock.send_kept(), "there is nothing to send"
+    while len(received) < total:
+        received += client.recv(1_000_000)
+    assert received == b"".join(parts)
+    assert connection.sock.unsent_bytes() == 0
+    assert connection.sock.send_buffered(), "nothing is left to send"
     connection.sock.sendall(b"at once")
     assert client.recv(100) == b"at once"
 
 
-def test_who_left_is_not_written_to(ends: tuple[socket.socket, Connection]) -> None:
-    """What was kept for it is let go of."""
+def test_the_response_to_a_client_that_left_is_dropped(ends: Ends) -> None:
+    """Sending it ends, and the connection can't be used again."""
     client, connection = ends
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    client.close()
+    reset(client)
     select.select([connection.sock], [], [], 5)
-    connection.sock.keep()
+    connection.sock.buffer_writes()
     connection.sock.sendall(b"answer")
-    assert connection.sock.send_kept()
-    assert connection.sock.bytes_left() == 0
-    assert connection.sock.cut
+    assert connection.sock.send_buffered()
+    assert connection.sock.unsent_bytes() == 0
+    assert connection.sock.broken
 
 
-def test_what_does_not_come_in_time_is_an_end(ends: tuple[socket.socket, Connection]) -> None:
-    """For all that is read together, however often a little comes; or there is no waiting."""
+def test_the_read_timeout_covers_all_reads_of_a_request(ends: Ends) -> None:
+    """A client that keeps sending a little does not extend it. Afterwards reads find the end."""
     client, connection = ends
-    connection.sock.keep(seconds_to_read=0.3)
+    connection.sock.buffer_writes(read_timeout=0.1)
     connection.sock.setblocking(True)
     began = time.monotonic()
     for _ in range(2):
@@ -172,20 +174,24 @@ def test_what_does_not_come_in_time_is_an_end(ends: tuple[socket.socket, Connect
         assert connection.sock.recv(10) == b"x"
     assert connection.sock.recv(10) == b""
     client.sendall(b"y")
-    assert connection.sock.recv(10) == b"y", "what is there is taken"
+    assert connection.sock.recv(10) == b"y", "what has arrived is read"
     assert connection.sock.recv(10) == b""
-    assert 0.2 < time.monotonic() - began < 2
-    connection.sock.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        connection.sock.recv(10)
-    connection.sock.keep()
-    connection.sock.setblocking(True)
+    assert 0.09 < time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("read_timeout", [0.0, 10.0])
+def test_reads_on_the_event_loop_do_not_wait(ends: Ends, read_timeout: float) -> None:
+    """Without a read timeout, or on a socket that was set not to block since."""
+    _, connection = ends
+    connection.sock.buffer_writes(read_timeout=read_timeout)
+    connection.sock.setblocking(not read_timeout)
+    connection.sock.renew_read_timeout(10)
     with pytest.raises(BlockingIOError):
         connection.sock.recv(10)
 
 
-def test_an_urgent_byte_is_no_request(ends: tuple[socket.socket, Connection]) -> None:
-    """What comes behind it can't be looked at: no thread is given to find that out."""
+def test_urgent_data_closes_the_connection(ends: Ends) -> None:
+    """It hides what follows it, and no thread is used to find that out."""
     client, connection = ends
     client.sendall(HEAD + b"X")
     client.send(b"-", socket.MSG_OOB)

@@ -6,36 +6,34 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
-import time
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import gunicorn.util
 import pytest
-from prometheus_client.mmap_dict import MmapedDict
+from gunicorn.http.errors import InvalidChunkSize
+from prometheus_client import CollectorRegistry, Gauge
 
 from iris_api import create_app
 from iris_api.monitoring.counter_directory import CounterDirectory
+from iris_api.monitoring.storage import read_metrics
 from iris_api.server import hooks
-from iris_api.server.shutdown import HELD
-from iris_api.settings import Settings, listener_is_inherited
+from iris_api.server.shutdown import STOP_SIGNALS
+from iris_api.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from flask import Flask
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
 def server(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """What Gunicorn hands its hooks: an app, a listener, and counters in a directory."""
+    """What Gunicorn passes to its hooks: an app, a listener; and a directory of counters."""
     app = create_app(Settings(model_dir=trained))
     directory = CounterDirectory(tmp_path / "counters")
     monkeypatch.setattr(hooks, "installed", lambda: directory)
-    monkeypatch.setattr(gunicorn.util, "write_error", None)
     threshold = gc.get_threshold()
     sigterm = signal.getsignal(signal.SIGTERM)
     server = SimpleNamespace(
@@ -54,170 +52,138 @@ def server(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     directory.close()
 
 
-def counted(app: Flask, name: str) -> float:
-    """The sum of an instrument's samples."""
-    metrics = app.extensions["iris_api"].metrics.collect()
-    return float(sum(s.value for metric in metrics for s in metric.samples if s.name == name))
+def in_child(target: Any, *arguments: Any) -> None:
+    child = FORK.Process(target=target, args=arguments)
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
 
 
-def test_a_ready_server_says_how_to_call_it(
+def test_a_server_that_is_ready_says_how_to_call_it(
     server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On stderr with the key of this run; the log on stdout has the address and no key."""
+    """Standard error has a curl command with the key of this run; the log has no key."""
     hooks.on_starting(server)
     hooks.when_ready(server)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     key = server.app.wsgi().extensions["iris_api"].keys.own_key
-    assert f"curl http://127.0.0.1:8000/v1/predict -H 'X-API-Key: {key}'" in said.err
-    (line,) = map(json.loads, said.out.splitlines())
+    assert f"curl http://127.0.0.1:8000/v1/predict -H 'X-API-Key: {key}'" in printed.err
+    (line,) = map(json.loads, printed.out.splitlines())
     assert (line["event"], line["address"]) == ("ready", "http://127.0.0.1:8000")
-    assert key not in said.out
+    assert key not in printed.out
     assert gc.get_freeze_count() > 10_000
 
 
-def test_a_sigterm_is_a_drain_first_and_a_stop_then(server: Any) -> None:
-    """A second one does not wait; and a server that has a successor has nothing to drain."""
-    stopped: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+def test_a_body_with_broken_framing_is_a_client_error(server: Any) -> None:
+    """Gunicorn raises while the app reads it."""
+
+    class Broken:
+        def read(self, *_: int) -> bytes:
+            raise InvalidChunkSize(b"zz")
+
     hooks.when_ready(server)
-    drain: Any = signal.getsignal(signal.SIGTERM)
-    drain(signal.SIGTERM, None)
-    assert server.app.wsgi().extensions["iris_api"].drain.begun
-    assert server.app.wsgi().test_client().get("/health/ready").status_code == 503
-    assert stopped == []
-    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
-    time.sleep(0.1)
-    assert stopped == [signal.SIGTERM]
-    drain(signal.SIGTERM, None)
-    assert len(stopped) == 2
+    app = server.app.wsgi()
+    key = app.extensions["iris_api"].keys.own_key
+    answer = app.test_client().post(
+        "/v1/predict",
+        headers={"X-API-Key": key, "Content-Type": "application/json"},
+        environ_overrides={"wsgi.input": Broken(), "wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 400
+    assert "InvalidChunkSize" in answer.json["detail"]
 
 
-def test_a_worker_follows_until_it_ends(server: Any) -> None:
-    """And can be stopped from then on; so can the server that takes this one's place."""
+def test_a_worker_follows_the_bundle_until_it_ends(server: Any) -> None:
+    """It handles stop signals once it is ready."""
     worker = SimpleNamespace(app=server.app, ppid=os.getpid())
-    for ready in (partial(hooks.post_worker_init, worker), partial(hooks.pre_exec, server)):
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-        ready()
-        assert not HELD & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    hooks.post_worker_init(worker)
+    assert not STOP_SIGNALS & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert worker.polling_thread.is_running()
     hooks.worker_exit(server, worker)
+    assert not worker.polling_thread.is_running()
+
+
+def test_a_worker_may_end_before_it_is_ready(server: Any) -> None:
+    """There is no thread to stop yet."""
     hooks.worker_exit(server, SimpleNamespace())
 
 
-def test_a_worker_without_a_slot_serves_all_the_same(
-    server: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Counting is not worth an answer."""
+def test_a_replacement_inherits_no_blocked_signal(server: Any) -> None:
+    """It could not be stopped."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    hooks.pre_exec(server)
+    assert not STOP_SIGNALS & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_without_a_slot_serves(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """It logs that its requests are not counted."""
     shutil.rmtree(server.directory.path)
     hooks.post_fork(server, None)
     assert "worker_not_counted" in capsys.readouterr().out
     assert server.app.wsgi().test_client().get("/health").status_code == 200
 
 
-def test_a_taken_port_ends_the_start(server: Any) -> None:
-    """Unless the listener comes from the server that is replaced."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        service = server.app.wsgi().extensions["iris_api"]
-        service.settings = Settings(port=taken.getsockname()[1])
-        server.address = [taken.getsockname()]
-        with pytest.raises(SystemExit, match="Address already in use"):
-            hooks.on_starting(server)
-
-
-@pytest.mark.parametrize("address", [("192.0.2.1", 8000), ("127.0.0.1", 8001), "/unix.sock"])
-def test_another_address_than_the_settings_ends_the_start(server: Any, address: Any) -> None:
-    """Two servers with one address in their settings would count as one."""
-    server.address = [address]
-    with pytest.raises(SystemExit, match="set IRIS_HOST and PORT instead of --bind"):
-        hooks.on_starting(server)
-
-
-def test_an_inherited_listener_is_not_probed(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is taken, by its own server."""
-    monkeypatch.setenv("LISTEN_FDS", "1")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        server.address = [taken.getsockname()]
-        assert listener_is_inherited()
-        hooks.on_starting(server)  # Does not end the start, as it did above.
-
-
-def hold(directory: CounterDirectory) -> None:
-    """What a worker does that dies with three requests in its hands."""
+def die_with_requests_in_flight(directory: CounterDirectory) -> None:
+    directory.install()
     directory.claim()
-    of: Any = MmapedDict
-    gauge = of(str(directory.path / f"gauge_livesum_{directory.slot}.db"))
-    gauge.write_value("in flight", 3.0, 0.0)
+    registry = CollectorRegistry()
+    gauge = Gauge("held", "Of a test.", registry=registry, multiprocess_mode="livesum")
+    gauge.inc(3)
 
 
-def values(file: Path) -> list[float]:
-    of: Any = MmapedDict
-    return [value for _, value, *_ in of.read_all_values_from_file(str(file))]
+def test_a_worker_start_is_counted_and_a_dead_workers_gauges_are_reset(server: Any) -> None:
+    """Each worker has a slot of its own."""
 
+    def values() -> dict[str, float]:
+        metrics = read_metrics(server.directory.path)
+        return {sample.name: sample.value for metric in metrics for sample in metric.samples}
 
-def test_a_worker_takes_a_slot_and_a_dead_ones_gauges_go(server: Any) -> None:
-    """Each start is counted."""
-    hooks.post_fork(server, None)
-    assert server.directory.slot == "1"
-    assert counted(server.app.wsgi(), "iris_worker_starts_total") == 1
-    held = server.directory.path / "gauge_livesum_2.db"
-    worker = multiprocessing.get_context("fork").Process(target=hold, args=(server.directory,))
-    worker.start()
-    worker.join()
-    assert values(held) == [3.0]
+    def start_worker() -> None:
+        server.directory.install()
+        hooks.post_fork(server, None)
+
+    in_child(start_worker)
+    assert values()["iris_worker_starts_total"] == 1
+    in_child(die_with_requests_in_flight, server.directory)
+    assert values()["held"] == 3
     hooks.child_exit(server, None)
-    assert values(held) == [0.0]
+    assert values()["held"] == 0
 
 
-def test_gunicorns_own_refusals_are_problems_and_counted(server: Any) -> None:
-    """With a request id, like all others."""
-    service = server.app.wsgi().extensions["iris_api"]
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        hooks.write_problem(service, ours, 431, "", "Too many headers.")
-        ours.close()
-        head, _, body = theirs.recv(65536).partition(b"\r\n\r\n")
-    problem = json.loads(body)
-    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-    assert problem["detail"] == "Too many headers."
-    assert problem["request_id"].encode() in head
-    assert counted(server.app.wsgi(), "iris_refused_requests_total") == 1
-    assert counted(server.app.wsgi(), "iris_requests_total") == 1
-
-
-def test_the_directory_goes_with_its_server(server: Any) -> None:
-    """And not with a worker, which inherits what its server does at exit."""
-    hooks._close(server.directory, owner=-1)
+def test_the_directory_of_counters_is_removed_by_its_server_alone(server: Any) -> None:
+    """A worker inherits what its server does at exit."""
+    in_child(server.directory.close)
     assert server.directory.path.is_dir()
-    hooks._close(server.directory, owner=os.getpid())
+    server.directory.close()
     assert not server.directory.path.exists()
 
 
-def test_tls_is_not_ours(server: Any) -> None:
-    """A worker would wait for the end of a head that never comes."""
-    server.cfg.is_ssl = True
-    with pytest.raises(SystemExit, match="TLS is nginx's"):
-        hooks.on_starting(server)
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"), [("protocol", "uwsgi"), ("http2_cleartext", "prior-knowledge")]
-)
-def test_other_protocols_are_not_spoken(server: Any, setting: str, value: str) -> None:
-    """They would be taken for HTTP/1.1."""
-    setattr(server.cfg, setting, value)
-    with pytest.raises(SystemExit, match="leave --protocol"):
-        hooks.on_starting(server)
-
-
-def test_a_server_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a reload it keeps its settings, and a mistake in them does not end it."""
-    made: list[Path] = []
+def test_a_server_reads_its_settings_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake made in them since does not end it at a reload."""
+    installed: list[Path] = []
     monkeypatch.setattr(hooks, "directory_for", lambda _settings: tmp_path / "counters")
-    monkeypatch.setattr(CounterDirectory, "install", lambda self: made.append(self.path))
+    monkeypatch.setattr(CounterDirectory, "install", lambda self: installed.append(self.path))
     monkeypatch.setattr("atexit.register", lambda *_: None)
     hooks.prepared.cache_clear()
     settings = hooks.prepared()
     monkeypatch.setenv("IRIS_NONSENSE", "1")
     assert hooks.prepared() is settings
-    assert made == [tmp_path / "counters"]
+    assert installed == [tmp_path / "counters"]
     hooks.prepared.cache_clear()
+
+
+def test_without_a_directory_of_counters_hooks_do_nothing_about_it(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was started another way than by our configuration counts in memory."""
+    monkeypatch.setattr(hooks, "installed", lambda: None)
+    worker = SimpleNamespace(app=server.app, ppid=os.getpid())
+    for hook in (
+        partial(hooks.when_ready, server),
+        partial(hooks.post_fork, server, worker),
+        partial(hooks.post_worker_init, worker),
+        partial(hooks.child_exit, server, worker),
+    ):
+        hook()
+    assert not hasattr(worker, "polling_thread")

@@ -7,84 +7,112 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
+from iris_api.server.connection import ClientSocket
 from iris_api.server.parser import ConnectionParser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+CHUNKED = HEAD.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
 SECURE = HEAD[:-2] + b"X-Forwarded-Proto: https\r\n\r\n"
 
 
 @pytest.fixture
 def config() -> Config:
-    """Gunicorn's own, with a proxy that is believed."""
+    """Gunicorn's configuration, with trusted proxies."""
     config = Config()
     config.set("forwarded_allow_ips", "10.0.0.1,10.1.0.0/16")
     return config
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A client's end of a connection, and the server's, which waits a moment for it."""
-    client, server = socket.socketpair()
-    server.settimeout(0.2)
+def ends() -> Iterator[tuple[socket.socket, ClientSocket]]:
+    """Both ends of a connection. The server's waits for half a second."""
+    client, accepted = socket.socketpair()
+    server = ClientSocket(accepted)
+    server.buffer_writes(read_timeout=0.5)
     with client, server:
         yield client, server
 
 
+def parser_of(config: Config, server: socket.socket, peer: Any = ("127.0.0.1", 1)) -> Any:
+    return ConnectionParser(config, server, peer, skip_timeout=0.05)
+
+
 def test_a_body_that_was_read_is_not_read_again(
-    config: Config, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    config: Config, ends: tuple[socket.socket, ClientSocket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is Gunicorn asked for the rest: the next request is read at once."""
+    """Gunicorn's own search for its end is skipped, and the next request follows."""
     client, server = ends
-    parser = ConnectionParser(config, server, ("127.0.0.1", 1))
+    parser = parser_of(config, server)
     client.sendall((HEAD + b"first") + (HEAD + b"other"))
     assert next(parser).body.read(5) == b"first"
-    monkeypatch.setattr("gunicorn.http.parser.RequestParser.finish_body", None)
+    monkeypatch.setattr(RequestParser, "finish_body", None)
     assert parser.finish_body() is True
     assert next(parser).body.read(5) == b"other"
 
 
-@pytest.mark.parametrize(("sent", "whole"), [(b"first", True), (b"fir", False)])
-def test_what_is_left_of_a_body_is_read(
-    config: Config, ends: tuple[socket.socket, socket.socket], sent: bytes, *, whole: bool
+@pytest.mark.parametrize(("sent", "ended"), [(b"first", True), (b"fir", False)])
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_rest_of_a_body_is_discarded_if_it_comes(
+    config: Config,
+    ends: tuple[socket.socket, ClientSocket],
+    sent: bytes,
+    *,
+    ended: bool,
+    waits: bool,
 ) -> None:
-    """If it comes: else no request can follow."""
+    """Otherwise no request can follow, whether reads may wait for it or not."""
     client, server = ends
-    parser = ConnectionParser(config, server, ("127.0.0.1", 1))
+    parser = parser_of(config, server)
     client.sendall(HEAD + sent)
     next(parser)
-    assert parser.finish_body() is whole
+    if not waits:
+        server.setblocking(False)
+    assert (parser.finish_body() and not server.broken) is ended
 
 
-def test_after_a_body_that_broke_no_request_follows(
-    config: Config, ends: tuple[socket.socket, socket.socket]
+def test_no_request_follows_a_broken_body(
+    config: Config, ends: tuple[socket.socket, ClientSocket]
 ) -> None:
-    """Where the next one would begin is not known."""
+    """It is not known where the next one begins."""
     client, server = ends
-    parser = ConnectionParser(config, server, ("127.0.0.1", 1))
-    client.sendall(HEAD + b"first")
-    read = next(parser)
-    read.body.read(5)
-    read.body.failed = True
+    parser = parser_of(config, server)
+    client.sendall(CHUNKED + b"zz\r\n")
+    body = next(parser).body
+    with pytest.raises(Exception, match="Invalid chunk size"):
+        body.read(5)
     assert parser.finish_body() is False
     client.sendall(HEAD)
     with pytest.raises(StopIteration):
         next(parser)
 
 
-def test_of_a_chunked_body_the_end_is_looked_for(
-    config: Config, ends: tuple[socket.socket, socket.socket]
+def test_a_body_that_turns_out_broken_is_not_an_error(
+    config: Config, ends: tuple[socket.socket, ClientSocket]
 ) -> None:
-    """Its length is not known before."""
+    """The request has its response: Gunicorn would send a second one."""
     client, server = ends
-    parser = ConnectionParser(config, server, ("127.0.0.1", 1))
-    head = HEAD.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
-    for end, whole in ((b"0\r\n\r\n", True), (b"", False)):
-        client.sendall(head + b"2\r\nab\r\n" + end)
-        next(parser)
-        assert parser.finish_body() is whole
+    parser = parser_of(config, server)
+    client.sendall(CHUNKED + b"zz\r\n")
+    next(parser)
+    assert parser.finish_body() is False
+
+
+def test_the_end_of_a_chunked_body_is_looked_for(
+    config: Config, ends: tuple[socket.socket, ClientSocket]
+) -> None:
+    """Its length is not known in advance."""
+    client, server = ends
+    parser = parser_of(config, server)
+    client.sendall(CHUNKED + b"2\r\nab\r\n0\r\n\r\n")
+    next(parser)
+    assert parser.finish_body() is True
+    client.sendall(CHUNKED + b"2\r\nab\r\n")
+    next(parser)
+    client.close()
+    assert parser.finish_body() is False
 
 
 @pytest.mark.parametrize(
@@ -97,23 +125,23 @@ def test_of_a_chunked_body_the_end_is_looked_for(
         ("", "https"),
     ],
 )
-def test_only_proxies_that_are_believed_tell_the_scheme(
-    config: Config, ends: tuple[socket.socket, socket.socket], peer: Any, scheme: str
+def test_only_a_trusted_proxy_sets_the_scheme(
+    config: Config, ends: tuple[socket.socket, ClientSocket], peer: Any, scheme: str
 ) -> None:
-    """By Gunicorn's rule: a socket without an address is this machine's."""
+    """The rule is Gunicorn's own; a Unix socket's peer, without an address, is trusted."""
     client, server = ends
-    for kind in (ConnectionParser, RequestParser):
+    for parser in (parser_of(config, server, peer), RequestParser(config, server, peer)):
         client.sendall(SECURE + b"first")
-        assert next(kind(config, server, peer)).scheme == scheme
+        assert next(parser).scheme == scheme
 
 
-def test_an_address_is_looked_at_once(
-    config: Config, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+def test_an_address_is_parsed_once(
+    config: Config, ends: tuple[socket.socket, ClientSocket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many requests come from it."""
     client, server = ends
-    parser = ConnectionParser(config, server, ("10.0.0.1", 1))
+    parser = parser_of(config, server, ("10.0.0.1", 1))
     client.sendall((SECURE + b"first") * 2)
     assert next(parser).scheme == "https"
-    monkeypatch.setattr("gunicorn.http.message.ipaddress.ip_address", None)
+    monkeypatch.setattr("ipaddress.ip_address", None)
     assert next(parser).scheme == "https"

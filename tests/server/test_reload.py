@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +14,10 @@ from iris_api.settings import Settings
 from iris_api.web.service import Service
 from tests.conftest import reseal
 
+from .running import wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from iris_api.bundle.store import Bundle
@@ -24,99 +25,105 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def service(model_dir: Path) -> Service:
-    """A server's first process, or a worker."""
+    """The service of a server's first process."""
     return Service(Settings(model_dir=model_dir))
 
 
 @pytest.fixture
 def worker(model_dir: Path) -> Service:
-    """One of its workers, which has the model that it was forked with."""
+    """The service of a worker, which has loaded the first model."""
     worker = Service(Settings(model_dir=model_dir))
     assert worker.model
     return worker
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Path:
-    """Where the leader shows what it took up."""
-    return tmp_path / "shown"
+def published(tmp_path: Path) -> Path:
+    """Where the first process publishes the manifest of its bundle."""
+    return tmp_path / "published"
 
 
 @pytest.fixture
-def leader(service: Service, shown: Path) -> BundleWatcher:
-    """It has looked at what it started with."""
-    leader = BundleWatcher(service, shown)
-    settle(leader)
-    return leader
+def watcher(service: Service, published: Path) -> BundleWatcher:
+    """A watcher that has seen the first bundle."""
+    watcher = BundleWatcher(service, published)
+    settle(watcher)
+    return watcher
 
 
 @pytest.fixture
 def other(model_dir: Path, tmp_path: Path) -> Bundle:
-    """Another version, elsewhere."""
+    """Another version of the bundle, in another directory."""
     return reseal(shutil.copytree(model_dir, tmp_path / "other"), name="other")
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Any:
+def log_lines(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
     """Log lines since the last call."""
 
-    def said() -> list[dict[str, Any]]:
+    def log_lines() -> list[dict[str, Any]]:
         lines = capsys.readouterr().out.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    return said
+    return log_lines
 
 
 @pytest.fixture(autouse=True)
 def _logging(app: object) -> None:
-    """The app has set its log up."""
+    """The app configures the log."""
 
 
-def settle(leader: BundleWatcher) -> None:
-    """Long enough for what is there to be judged."""
+def settle(watcher: BundleWatcher) -> None:
+    """Poll often enough for a change to be handled."""
     for _ in range(3):
-        leader.look()
+        watcher.poll()
 
 
 def swaps(service: Service) -> tuple[float, float]:
-    found = {
+    """How many changes were activated, and how many refused."""
+    outcomes = {
         sample.labels["outcome"]: sample.value
         for metric in service.metrics.collect()
         for sample in metric.samples
         if sample.name == "iris_model_swaps_total"
     }
-    return found["activated"], found["refused"]
+    return outcomes["activated"], outcomes["refused"]
 
 
-def test_another_version_is_taken_up_and_followed(
-    leader: BundleWatcher, service: Service, worker: Service, shown: Path, other: Bundle, said: Any
+def test_another_version_is_activated_and_followed(
+    watcher: BundleWatcher,
+    service: Service,
+    worker: Service,
+    published: Path,
+    other: Bundle,
+    log_lines: Any,
 ) -> None:
-    """By the first process, with a line and a count, and then by a worker, silently."""
-    follower = ManifestFollower(worker, shown)
-    follower.look()
+    """The first process logs and counts it; a worker then loads it silently."""
+    follower = ManifestFollower(worker, published)
+    follower.poll()
     old = worker.model.version
     other.activate(service.settings.model_dir)
-    follower.look()
-    assert worker.model.version == old, "nothing was shown yet"
-    settle(leader)
-    follower.look()
+    follower.poll()
+    assert worker.model.version == old, "nothing is published yet"
+    settle(watcher)
+    follower.poll()
     assert service.model.version == worker.model.version == other.manifest.version
-    (line,) = said()
+    (line,) = log_lines()
     assert (line["event"], line["replaced"]) == ("model_activated", old)
     assert swaps(service) == (1, 0)
 
 
-def test_nothing_is_loaded_while_it_is_being_written(
-    leader: BundleWatcher, service: Service, other: Bundle, model_dir: Path
+def test_a_bundle_is_not_loaded_while_it_is_written(
+    watcher: BundleWatcher, service: Service, other: Bundle, model_dir: Path
 ) -> None:
-    """A change is judged when it has come to rest."""
+    """A change is handled once two polls in a row have seen it."""
     other.activate(model_dir)
     for number in range(5):
         (model_dir / "notes").write_text(str(number))
         (model_dir / "manifest.json").touch()
-        leader.look()
+        watcher.poll()
     assert service.model.version != other.manifest.version
-    settle(leader)
+    settle(watcher)
     assert service.model.version == other.manifest.version
 
 
@@ -133,104 +140,106 @@ def remove(model_dir: Path) -> None:
     shutil.rmtree(model_dir)
 
 
-@pytest.mark.parametrize("harm", [break_artefact, break_manifest, remove])
-def test_a_bundle_that_fails_leaves_the_old_one_serving(
-    leader: BundleWatcher, service: Service, model_dir: Path, trained: Path, said: Any, harm: Any
+@pytest.mark.parametrize("damage", [break_artefact, break_manifest, remove])
+def test_a_broken_bundle_is_refused_and_the_old_model_serves(
+    watcher: BundleWatcher,
+    service: Service,
+    model_dir: Path,
+    trained: Path,
+    log_lines: Any,
+    damage: Callable[[Path], None],
 ) -> None:
-    """With one line and one count, however long it lasts, and a line when it is whole again."""
+    """It is logged and counted once, however long it lasts; the recovery is logged too."""
     old = service.model
-    harm(model_dir)
+    damage(model_dir)
     for _ in range(3):
-        settle(leader)
+        settle(watcher)
     assert service.model is old
-    (line,) = said()
-    assert (line["level"], line["event"], line["model_version"]) == (
-        "error",
-        "model_refused",
-        old.version,
-    )
+    (line,) = log_lines()
+    assert (line["level"], line["event"]) == ("error", "model_refused")
+    assert line["model_version"] == old.version
     assert str(model_dir) in line["reason"]
     assert swaps(service) == (0, 1)
     shutil.copytree(trained, model_dir, dirs_exist_ok=True)
-    settle(leader)
-    assert [line["event"] for line in said()] == ["model_recovered"]
+    settle(watcher)
+    assert [line["event"] for line in log_lines()] == ["model_recovered"]
     assert swaps(service) == (0, 1)
 
 
-def test_a_worker_that_can_not_follow_makes_room(
-    leader: BundleWatcher,
+def test_a_worker_that_can_not_load_the_bundle_exits(
+    watcher: BundleWatcher,
     worker: Service,
-    shown: Path,
+    published: Path,
     other: Bundle,
     model_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its successor is forked from a process that has the version."""
+    """Once. Its replacement forks from a process that has the version."""
     monkeypatch.setattr(ManifestFollower, "exit_spread", 0)
-    ended: list[int] = []
-    monkeypatch.setattr(os, "kill", lambda pid, number: ended.extend((pid, number)))
-    follower = ManifestFollower(worker, shown)
+    signals: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
+    follower = ManifestFollower(worker, published)
     other.activate(model_dir)
-    settle(leader)
+    settle(watcher)
     shutil.rmtree(model_dir)
-    follower.look()
-    assert ended == [os.getpid(), signal.SIGTERM]
-    follower.look()
-    assert len(ended) == 2, "it was told once"
+    follower.poll()
+    follower.poll()
+    assert signals == [(os.getpid(), signal.SIGTERM)]
 
 
-def test_a_successor_of_one_need_not_load_anything(
-    leader: BundleWatcher, service: Service, shown: Path, other: Bundle, model_dir: Path
+def test_a_replacement_serves_without_loading_the_bundle(
+    watcher: BundleWatcher, service: Service, published: Path, other: Bundle, model_dir: Path
 ) -> None:
-    """Though the directory is gone by now."""
+    """It forked with the version, and the directory may be gone."""
     other.activate(model_dir)
-    settle(leader)
+    settle(watcher)
     shutil.rmtree(model_dir)
-    ManifestFollower(service, shown).look()
+    ManifestFollower(service, published).poll()
     assert service.model.version == other.manifest.version
 
 
 @pytest.fixture
-def lookout(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PollingThread, list[int]]]:
-    """A lookout, and in how many threads it has looked."""
+def polls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each poll of `polling`."""
     monkeypatch.setattr(PollingThread, "interval", 0.005)
-    looks: list[int] = []
-
-    def look() -> None:
-        looks.append(threading.active_count())
-        raise ValueError("what no one thought of")
-
-    lookout = PollingThread(look)
-    lookout.start()
-    yield lookout, looks
-    lookout.stop()
+    return []
 
 
-def test_a_lookout_goes_on_whatever_it_sees(
-    lookout: tuple[PollingThread, list[int]], said: Any
+@pytest.fixture
+def polling(polls: list[int]) -> Iterator[PollingThread]:
+    """A running thread, whose polls all fail."""
+
+    def poll() -> None:
+        polls.append(threading.get_ident())
+        raise ValueError("an unforeseen error")
+
+    polling = PollingThread(poll)
+    polling.start()
+    yield polling
+    polling.stop()
+
+
+def test_polling_continues_after_an_error(
+    polling: PollingThread, polls: list[int], log_lines: Any
 ) -> None:
-    """And says what went wrong."""
-    until(lambda: len(lookout[1]) > 3)
-    assert "what no one thought of" in said()[0]["exc_info"]
-    lookout[0].stop()
-    looks = len(lookout[1])
-    time.sleep(0.05)
-    assert len(lookout[1]) == looks
+    """Which is logged. After `stop` there are no more polls."""
+    wait_until(lambda: len(polls) > 3)
+    line = log_lines()[0]
+    assert line["event"] == "poll_failed"
+    assert "an unforeseen error" in line["exc_info"]
+    polling.stop()
+    count = len(polls)
+    assert not polling.is_running()
+    assert threading.Event().wait(0.03) is False
+    assert len(polls) == count
 
 
-def test_a_fork_finds_no_second_thread(lookout: tuple[PollingThread, list[int]]) -> None:
-    """A lock that it held would stay locked in the child; in the parent it looks on."""
+def test_the_thread_is_stopped_during_a_fork(polling: PollingThread, polls: list[int]) -> None:
+    """A lock that it held would stay locked in the child. In the parent it goes on."""
     for _ in range(20):
         child = os.fork()
         if not child:
-            os._exit(int(lookout[0]._thread is not None))
+            os._exit(int(polling.is_running()))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    looks = len(lookout[1])
-    until(lambda: len(lookout[1]) > looks)
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    count = len(polls)
+    wait_until(lambda: len(polls) > count)

@@ -3,45 +3,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from iris_api.server.connection import RequestState
-from iris_api.server.scheduling import LAST_FEW, MAX_SECONDS_AT_ONCE, POOL_AFTER_SLOW, RequestQueue
+from iris_api.server.scheduling import MAX_MEAN_SECONDS, MEAN_OVER, POOL_AFTER_SLOW, RequestQueue
 
 if TYPE_CHECKING:
     from iris_api.server.connection import Connection
 
 
-def queued(turns: RequestQueue, names: str) -> None:
-    """Connections of one letter each, a capital one with a probe."""
+def add(queue: RequestQueue, names: str) -> None:
+    """Add connections named by one letter each, a capital one with a health check."""
     for name in names:
-        turns.add(
-            cast("Connection", name), RequestState.PROBE if name.isupper() else RequestState.SMALL
-        )
+        state = RequestState.PROBE if name.isupper() else RequestState.SMALL
+        queue.add(cast("Connection", name), state)
 
 
-def order(turns: RequestQueue) -> str:
-    return "".join(cast("str", turns.next()[0]) for _ in range(len(turns)))
+def order(queue: RequestQueue) -> str:
+    return "".join(cast("str", queue.next()[0]) for _ in range(len(queue)))
 
 
-def test_turns_are_in_order_and_one_probe_at_a_time_passes() -> None:
-    """However many probes there are, what waits goes on."""
-    turns = RequestQueue()
-    queued(turns, "abAcBC")
-    assert order(turns) == "AabcBC"
-    queued(turns, "aA")
-    first = turns.next()[0]
-    queued(turns, "B")
-    assert (first, order(turns)) == ("A", "Ba")
+def test_requests_are_answered_in_order_and_one_health_check_first() -> None:
+    """Many health checks do not delay everything else."""
+    queue = RequestQueue()
+    add(queue, "abAcBC")
+    assert order(queue) == "AabcBC"
+    add(queue, "aA")
+    first = queue.next()[0]
+    add(queue, "B")
+    assert (first, order(queue)) == ("A", "Ba")
 
 
-def test_where_answers_are_slow_threads_have_the_next() -> None:
-    """A slow one among quick ones changes nothing, and a probe is never a thread's."""
-    turns = RequestQueue()
-    turns.record_latency(MAX_SECONDS_AT_ONCE * LAST_FEW * 0.9)
-    for _ in range(LAST_FEW):
-        turns.record_latency(0.0001)
-    queued(turns, "a")
-    assert turns.next()[1]
-    turns.record_latency(MAX_SECONDS_AT_ONCE * LAST_FEW * 1.1)
-    queued(turns, "Pb" + "c" * POOL_AFTER_SLOW)
-    assert [turns.next()[1] for _ in range(len(turns))] == [True] + [False] * POOL_AFTER_SLOW + [
-        True
-    ]
+def test_threads_answer_after_slow_answers() -> None:
+    """A slow answer among quick ones changes nothing, and health checks never need a thread."""
+    queue = RequestQueue()
+    queue.record_latency(MAX_MEAN_SECONDS * MEAN_OVER * 0.9)
+    for _ in range(MEAN_OVER):
+        queue.record_latency(0.0001)
+    add(queue, "a")
+    assert queue.next()[1]
+    queue.record_latency(MAX_MEAN_SECONDS * MEAN_OVER * 1.1)
+    add(queue, "Pb" + "c" * POOL_AFTER_SLOW)
+    on_event_loop = [queue.next()[1] for _ in range(len(queue))]
+    assert on_event_loop == [True] + [False] * POOL_AFTER_SLOW + [True]

@@ -1,16 +1,18 @@
-"""A real server for each test that asks: Gunicorn on a free port, from this checkout."""
+"""Fixtures for system tests: real Gunicorn servers, nginx, and a browser."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,30 +21,36 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from iris_api.monitoring.counter_directory import SHARED_MEMORY
-from tests.conftest import FLOWER, ROOT, Key
+from tests.constants import FLOWER, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tests.described import Described
+    from tests.api_document import ApiDocument
+    from tests.conftest import Key
 
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+NGINX_TEMPORARY_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 READY = "curl http://"
+"""Beginning of the line that a server prints when it is ready."""
 PATIENCE = 30.0
-"""Seconds until a server that has not started, or not stopped, is a failure."""
+"""Seconds after which a condition that has not come true fails the test."""
+PORTS_PER_WORKER = 1000
+QUICK_TIMEOUTS = {"GUNICORN_CMD_ARGS": "-k tests.system.quick.QuickWorker --keep-alive 1"}
+"""Settings of a server that waits for its clients only one or two seconds."""
 
 
 @dataclass
 class Server:
-    """A running Gunicorn and how to reach it."""
+    """A running Gunicorn."""
 
     process: subprocess.Popen[bytes]
     log: Path
+    """File with its stdout and stderr."""
     key: str
     port: int
     settings: Mapping[str, str]
-    described: Described | None = None
-    """What its answers are held against."""
+    document: ApiDocument | None = None
+    """The document that `ask` checks responses against."""
 
     @property
     def url(self) -> str:
@@ -53,8 +61,23 @@ class Server:
         return {"X-API-Key": self.key, "Content-Type": "application/json"}
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()
+
+    @property
+    def log_size(self) -> int:
+        return self.log.stat().st_size
+
+    def log_since(self, offset: int) -> str:
+        """The log from an offset in bytes."""
+        with self.log.open("rb") as file:
+            file.seek(offset)
+            return file.read().decode()
+
+    @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The JSON lines of the log."""
+        return [json.loads(line) for line in self.log_text.splitlines() if line.startswith("{")]
 
     def ask(
         self,
@@ -63,22 +86,29 @@ class Server:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
-        """One request on a connection of its own, with the key."""
+        """Send one request with the key on a new connection; returns status, headers and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, self.headers | dict(headers or {}))
             response = connection.getresponse()
-            status, sent, answer = response.status, dict(response.getheaders()), response.read()
+            status, fields, content = response.status, dict(response.getheaders()), response.read()
         finally:
             connection.close()
-        if self.described:
-            self.described.check(method, path.partition("?")[0], status, sent, answer)
-        return status, sent, answer
+        if self.document:
+            self.document.check(method, path.partition("?")[0], status, fields, content)
+        return status, fields, content
 
     def predicts(self) -> bool:
-        """Whether a good request gets its right answer."""
+        """Whether a valid request gets the right prediction."""
         status, _, body = self.ask("POST", "/v1/predict", json.dumps(FLOWER).encode())
         return status == 200 and json.loads(body)["prediction"] == "virginica"
+
+    def metrics(self) -> dict[str, float]:
+        """All metrics by name and labels, as they are scraped."""
+        status, _, body = self.ask("GET", "/metrics")
+        assert status == 200
+        pairs = (line.rpartition(" ") for line in body.decode().splitlines() if line[0] != "#")
+        return {name: float(value) for name, _, value in pairs}
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
@@ -86,29 +116,29 @@ class Server:
         return [int(pid) for pid in children.read_text().split()]
 
     def stop(self) -> int:
-        """Ask it to stop, and wait for its exit status.
+        """Send SIGTERM and return the exit status.
 
-        A worker that is still starting may lose the signal, and is killed after 30 seconds.
+        A worker that is still starting may lose the signal; Gunicorn kills it after 30 seconds.
         """
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(2 * PATIENCE)
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """An environment with these settings and no others."""
+    """This environment with the given settings and none of the machine's."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("IRIS_")}
     return inherited | {"PORT": "0", "WEB_CONCURRENCY": "2"} | settings
 
 
 def gunicorn_command(app: str) -> list[str]:
-    """As the README has it. Not `python -m gunicorn`, which SIGUSR2 can't replace."""
+    """The README's command. SIGUSR2 can't replace a server started by `python -m gunicorn`."""
     return [str(Path(sys.executable).with_name("gunicorn")), app]
 
 
 def gunicorn(
     log: Path, settings: Mapping[str, str], app: str = "wsgi:app", cwd: Path = ROOT
 ) -> subprocess.Popen[bytes]:
-    """Start Gunicorn as the README says, with its output in a file."""
+    """Start Gunicorn as the README does, with its output in a file."""
     with log.open("wb") as output:
         return subprocess.Popen(
             gunicorn_command(app),
@@ -120,20 +150,20 @@ def gunicorn(
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Poll until something is true."""
+    """Poll a condition until it is true, and return its value."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.02)
-    return pytest.fail(f"waited {PATIENCE:.0f} s in vain for {what}")
+    return pytest.fail(f"no {what} after {PATIENCE:.0f} s")
 
 
 @pytest.fixture(scope="session")
 def start(
-    trained: Path, key: Key, described: Described, tmp_path_factory: pytest.TempPathFactory
+    trained: Path, key: Key, api_document: ApiDocument, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Server]]:
-    """Start servers on the trained bundle; whatever is left running is killed at the end."""
+    """Start servers on the trained bundle; those still running at the end are killed."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(app: str = "wsgi:app", cwd: Path = ROOT, **settings: str) -> Server:
@@ -144,8 +174,8 @@ def start(
         wait_for(lambda: READY in log.read_text() or process.poll() is not None, "the server")
         assert process.poll() is None, log.read_text()
         port = int(log.read_text().split(READY)[1].split("/")[0].rpartition(":")[2])
-        ours = described if app == "wsgi:app" else None
-        server = Server(process, log, key.secret, port, settings, ours)
+        document = api_document if app == "wsgi:app" else None
+        server = Server(process, log, key.secret, port, settings, document)
         workers = int(environment(**settings)["WEB_CONCURRENCY"])
         wait_for(lambda: len(server.workers()) == workers, "the workers")
         return server
@@ -154,19 +184,25 @@ def start(
     for process in started:
         process.kill()
         process.wait()
-        # Killed, it could not remove its counters, and no other server will use its port.
+        # A killed server can't remove its counters.
         for left in SHARED_MEMORY.glob(f"iris-api-{os.geteuid()}-*-any-{process.pid}"):
             shutil.rmtree(left)
 
 
 @pytest.fixture(scope="session")
 def server(start: Callable[..., Server]) -> Server:
-    """One server for all tests that do it no harm."""
+    """One server for all tests that leave it as it is."""
     return start()
 
 
+def peak_mebibytes(server: Server) -> int:
+    """Largest resident size that any worker ever had."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in server.workers()]
+    return max(int(text.split("VmHWM:")[1].split()[0]) for text in texts) // 1024
+
+
 def pss_mebibytes(server: Server) -> float:
-    """Memory of a server's processes, what they share divided among them."""
+    """Proportional set size of a server and its workers."""
     total = 0
     for pid in [server.process.pid, *server.workers()]:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -175,9 +211,17 @@ def pss_mebibytes(server: Server) -> float:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nothing listens on.
+
+    It is outside the range that Linux gives to clients, and each pytest-xdist worker has a range
+    of its own, so nothing else takes the port before the test does.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + worker % 12 * PORTS_PER_WORKER
+    while True:
+        port = random.randrange(first, first + PORTS_PER_WORKER)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def listens(port: int) -> bool:
@@ -185,11 +229,17 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def quick_server(start: Callable[..., Server]) -> Server:
+    """One server with short timeouts, for tests that let them expire."""
+    return start(**QUICK_TIMEOUTS)
+
+
+@pytest.fixture(scope="session")
 def nginx(
     needs: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., str]]:
-    """Start a real nginx with deploy/nginx.conf, or parts replaced; gives its URL."""
+    """Start nginx with deploy/nginx.conf, or with parts of it replaced; returns its URL."""
     program = needs("nginx")
     started: list[subprocess.Popen[bytes]] = []
 
@@ -202,10 +252,12 @@ def nginx(
             "listen 80;": f"listen 127.0.0.1:{port};",
             "127.0.0.1:8000": f"127.0.0.1:{backend}",
         }
-        for there, instead in (ports | changes).items():
-            assert there in site
-            site = site.replace(there, instead)
-        temporary = "\n".join(f"{name}_temp_path {directory}/{name};" for name in TEMPORARY)
+        for old, new in (ports | changes).items():
+            assert old in site
+            site = site.replace(old, new)
+        temporary = "\n".join(
+            f"{name}_temp_path {directory}/{name};" for name in NGINX_TEMPORARY_PATHS
+        )
         (directory / "nginx.conf").write_text(
             f"user root; daemon off; pid {directory}/pid; error_log {directory}/error.log;\n"
             "worker_rlimit_nofile 20000; events { worker_connections 8000; }\n"
@@ -223,7 +275,7 @@ def nginx(
 
 @pytest.fixture(scope="session")
 def needs() -> Callable[[str], str]:
-    """Ask for a program of the machine: without it the test skips, and in CI it fails."""
+    """Require a program: without it the test skips, or in CI fails."""
 
     def needs(program: str) -> str:
         path = shutil.which(program)
@@ -237,9 +289,9 @@ def needs() -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def browser(needs: Callable[[str], str]) -> Iterator[Browser]:
-    """Debian's Chromium: Playwright's own can't be fetched everywhere.
+    """The machine's Chromium: Playwright's own can't be downloaded everywhere.
 
-    For a module, not the session: while Playwright runs, no other test has an event loop.
+    For one module: while Playwright runs, no other test can run an event loop.
     """
     path = needs("chromium")
     with sync_playwright() as playwright:
@@ -248,29 +300,37 @@ def browser(needs: Callable[[str], str]) -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the pages are kept: SCREENSHOTS, or a temporary directory."""
+    directory = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open pages that may ask their own server and no other host, and whose scripts do not fail."""
+    """Open pages; fail if one asks another host, raises an error or breaks its content policy."""
     contexts: list[BrowserContext] = []
-    failed: list[str] = []
+    faults: list[str] = []
 
     def visit(server: Server, path: str, **options: Any) -> Page:
         context = browser.new_context(base_url=server.url, **options)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("pageerror", lambda error: faults.append(str(error)))
         page.on(
             "request",
             lambda request: (
                 None
                 if request.url.startswith((server.url, "blob:"))
-                else failed.append(request.url)
+                else faults.append(request.url)
             ),
         )
         page.on(
             "console",
             lambda message: (
-                failed.append(message.text) if "Content Security Policy" in message.text else None
+                faults.append(message.text) if "Content Security Policy" in message.text else None
             ),
         )
         page.goto(path)
@@ -279,4 +339,4 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield visit
     for context in contexts:
         context.close()
-    assert failed == []
+    assert faults == []

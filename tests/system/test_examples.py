@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import FLOWER, ROOT
+from tests.constants import FLOWER, ROOT
 
 from .conftest import PATIENCE, environment, free_port, wait_for
 
@@ -270,7 +270,7 @@ def test_its_request_id_is_in_the_log_of_the_server(
 ) -> None:
     """The one that it names in an error."""
     request_id = failure(runs, "bad", client).split()[-1]
-    wait_for(lambda: f'"request_id":"{request_id}"' in server.said, "the log line")
+    wait_for(lambda: f'"request_id":"{request_id}"' in server.log_text, "the log line")
 
 
 def test_it_says_plainly_that_the_key_is_wrong(runs: Runs, client: str) -> None:

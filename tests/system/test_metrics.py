@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iris_api.monitoring.counter_directory import directory_for
 from iris_api.settings import Settings
-from tests.conftest import FLOWER, ROOT
+from tests.constants import FLOWER, ROOT
 
 from .conftest import Server, environment, free_port, wait_for
 
@@ -164,7 +164,7 @@ def test_totals_are_what_clients_counted(start: Callable[..., Server]) -> None:
 
 def logged(server: Server, answers: int) -> bool:
     """Whether there is a line for each answer."""
-    lines = [json.loads(line) for line in server.said.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in server.log_text.splitlines() if line.startswith("{")]
     predictions = [line for line in lines if line.get("route") == "/v1/predict"]
     return len(predictions) >= answers
 
@@ -262,7 +262,10 @@ def test_stdout_is_json_lines_and_nothing_else(start: Callable[..., Server]) -> 
     assert server.predicts()
     time.sleep(0.2)  # A worker holds its lines for a moment, and a kill would take them along.
     os.kill(server.workers()[0], signal.SIGKILL)
-    wait_for(lambda: "SIGKILL" in server.said or "was sent" in server.said, "Gunicorn's word of it")
+    wait_for(
+        lambda: "SIGKILL" in server.log_text or "was sent" in server.log_text,
+        "Gunicorn's word of it",
+    )
     time.sleep(0.5)
     assert server.stop() == 0
     raw = server.log.read_bytes().splitlines()
@@ -272,6 +275,6 @@ def test_stdout_is_json_lines_and_nothing_else(start: Callable[..., Server]) -> 
     events = [line["event"] for line in lines]
     assert any("Booting worker" in event for event in events)
     assert any("Shutting down" in event for event in events)
-    assert events.count("unreadable") >= 3
+    assert events.count("unreadable_request") >= 3
     ready = next(line for line in lines if line["event"] == "ready")
     assert ready["address"] == server.url

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from iris_api.web.request import REQUEST_START
-from tests.conftest import FLOWER, ROOT
+from tests.constants import FLOWER, ROOT
 
 from .conftest import PATIENCE, free_port
 

@@ -1,10 +1,9 @@
-"""More than it can do: what is taken is answered in time, what is not is told so at once."""
+"""Overload: accepted requests are answered in time, the others are refused at once."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,46 +16,47 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.constants import FULL_LOAD, ROOT
 
+from .apps import MODEL_SECONDS
 from .conftest import pss_mebibytes
-from .slow import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .conftest import Server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.load]
 
-STEADY = 30.0 if os.environ.get("CI") else 5.0
+SLOW_MODEL = "tests.system.apps.slow_model:app"
+LOAD_SECONDS = 30.0 if FULL_LOAD else 4.0
 WORKERS, THREADS = 2, 4
-CAPACITY = WORKERS * THREADS / SECONDS
-"""Requests a second: each holds a thread for so long."""
-QUEUE = 1.0
-"""IRIS_MAX_QUEUE_MS, in seconds."""
-RATES = {"rate=2000r/s": "rate=1000000r/s"}
-"""All of the load has one address and one key."""
+CAPACITY = WORKERS * THREADS / MODEL_SECONDS
+"""Requests a second that the server can answer: each occupies a thread for MODEL_SECONDS."""
+MAX_QUEUE_SECONDS = 1.0
+"""The default of IRIS_MAX_QUEUE_MS."""
+UNLIMITED = {"rate=2000r/s": "rate=1000000r/s"}
+"""Changes to nginx.conf: here all load comes from one address with one key."""
+SLOW_CLIENTS = 500
 
 
 @dataclass
-class Crowd:
-    """Clients that ask again as soon as they are answered, refused or not, beside this process."""
+class ClosedLoop:
+    """Clients in another process that send their next request as soon as they have an answer."""
 
     url: str
     key: str
     clients: int
     pause: float = 0.0
-    """Seconds that a client waits after it was refused."""
-    taken: list[float] = field(init=False)
+    """Seconds that a client waits after a refusal."""
+    accepted: list[float] = field(init=False)
+    """Seconds that each accepted request took."""
     refused: list[float] = field(init=False)
-    """Seconds that requests took."""
-    other: dict[str, int] = field(init=False)
-    """All that was wrong."""
+    errors: dict[str, int] = field(init=False)
 
     def __enter__(self) -> Self:
         address = urlsplit(self.url)
-        command = [sys.executable, "-m", "tests.system.crowd", address.hostname or ""]
+        command = [sys.executable, "-m", "tests.system.closed_loop", address.hostname or ""]
         command += [str(address.port), self.key, str(self.clients), str(self.pause)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -68,28 +68,28 @@ class Crowd:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.monotonic() - self._began
-        result = self._process.communicate()[0]
-        self.taken, self.refused, self.other = json.loads(result)
+        output = self._process.communicate()[0]
+        self.accepted, self.refused, self.errors = json.loads(output)
 
     @property
     def times_capacity(self) -> float:
-        """How much they asked for, of what the server can do."""
-        return (len(self.taken) + len(self.refused)) / self.seconds / CAPACITY
+        """The request rate, as a multiple of what the server can answer."""
+        return (len(self.accepted) + len(self.refused)) / self.seconds / CAPACITY
 
 
 def report(text: str) -> None:
-    """Figures for who runs it with -s."""
+    """Print figures; pytest shows them with -s."""
     sys.stdout.write(f"\n{text}\n")
 
 
-def p99(times: list[float]) -> float:
-    return sorted(times)[int(0.99 * (len(times) - 1))]
+def p99(seconds: list[float]) -> float:
+    return sorted(seconds)[int(0.99 * (len(seconds) - 1))]
 
 
-def probe(server: Server, url: str, enough: threading.Event) -> list[float]:
-    """Times of probes, straight and through nginx, until it is enough."""
+def probe(server: Server, url: str, end: threading.Event) -> list[float]:
+    """Send health probes straight and through nginx until the end; returns their times."""
     times = []
-    while not enough.wait(0.1):
+    while not end.wait(0.1):
         for base in (server.url, url):
             address = urlsplit(base)
             for path in ("/health/live", "/health/ready"):
@@ -102,89 +102,106 @@ def probe(server: Server, url: str, enough: threading.Event) -> list[float]:
     return times
 
 
-# Refusals come back in a millisecond: clients that wait a little before they ask again.
+@dataclass(frozen=True)
+class Baseline:
+    """A server and its nginx, and what its latency and memory were before any overload."""
+
+    server: Server
+    url: str
+    median: float
+    mebibytes: float
+
+
+@pytest.fixture(scope="module")
+def baseline(start: Callable[..., Server], nginx: Callable[..., str]) -> Baseline:
+    server = start(SLOW_MODEL, WEB_CONCURRENCY=str(WORKERS))
+    url = nginx(server.port, **UNLIMITED)
+    return Baseline(server, url, median_latency(url, server.key), pss_mebibytes(server))
+
+
+def median_latency(url: str, key: str) -> float:
+    """Median latency of four clients, which are no overload."""
+    with ClosedLoop(url, key, clients=4) as load:
+        time.sleep(2)
+    return statistics.median(load.accepted)
+
+
+# A refusal takes a millisecond, so the clients pause after each.
 @pytest.mark.parametrize(("times", "clients", "pause"), [(5, 200, 0.1), (20, 350, 0.08)])
-def test_an_overload_is_refused_and_goes_by(
-    start: Callable[..., Server], nginx: Callable[..., str], times: int, clients: int, pause: float
+def test_an_overloaded_server_keeps_its_promises_and_recovers(
+    baseline: Baseline, times: int, clients: int, pause: float
 ) -> None:
-    """What is taken keeps its time, probes answer, memory stays, and soon it is as before."""
-    server = start("tests.system.slow:app", WEB_CONCURRENCY=str(WORKERS))
-    url = nginx(server.port, **RATES)
-    with Crowd(url, server.key, clients=4) as before:
-        time.sleep(2)
-    memory = pss_mebibytes(server)
-    enough, probes = threading.Event(), list[float]()
-    prober = threading.Thread(target=lambda: probes.extend(probe(server, url, enough)))
+    """Accepted requests stay fast, probes answer, memory stays flat, and latency recovers."""
+    server, url = baseline.server, baseline.url
+    end, probes = threading.Event(), list[float]()
+    prober = threading.Thread(target=lambda: probes.extend(probe(server, url, end)))
     prober.start()
-    with Crowd(url, server.key, clients, pause) as crowd:
-        time.sleep(STEADY)
-    enough.set()
+    with ClosedLoop(url, server.key, clients, pause) as overload:
+        time.sleep(LOAD_SECONDS)
+    end.set()
     prober.join()
-    time.sleep(5)
-    with Crowd(url, server.key, clients=4) as after:
-        time.sleep(2)
+    time.sleep(5 if FULL_LOAD else 2)
+    recovered = median_latency(url, server.key)
+    memory = pss_mebibytes(server)
     report(
-        f"offered {crowd.times_capacity:.1f} times the capacity; taken {len(crowd.taken)}, "
-        f"p99 {p99(crowd.taken):.3f} s; refused {len(crowd.refused)}, "
-        f"median {statistics.median(crowd.refused):.4f} s, p99 {p99(crowd.refused):.3f} s; "
-        f"probes {len(probes)}, slowest {max(probes):.3f} s; memory {memory:.0f} MiB, then "
-        f"{pss_mebibytes(server):.0f}; median before {statistics.median(before.taken):.4f} s, "
-        f"after {statistics.median(after.taken):.4f} s"
+        f"offered {overload.times_capacity:.1f} times the capacity; accepted "
+        f"{len(overload.accepted)}, p99 {p99(overload.accepted):.3f} s; refused "
+        f"{len(overload.refused)}, median {statistics.median(overload.refused):.4f} s, p99 "
+        f"{p99(overload.refused):.3f} s; probes {len(probes)}, slowest {max(probes):.3f} s; memory "
+        f"{baseline.mebibytes:.0f} MiB, then {memory:.0f}; median before {baseline.median:.4f} s, "
+        f"after {recovered:.4f} s"
     )
-    assert not crowd.other
-    assert crowd.times_capacity > times
-    assert len(crowd.taken) > 0.5 * CAPACITY * STEADY
-    assert p99(crowd.taken) <= 1.5 * QUEUE
-    assert statistics.median(crowd.refused) < 0.1
+    assert not overload.errors
+    assert overload.times_capacity > times
+    assert len(overload.accepted) > 0.5 * CAPACITY * LOAD_SECONDS
+    assert p99(overload.accepted) <= 1.5 * MAX_QUEUE_SECONDS
+    assert statistics.median(overload.refused) < 0.1
     assert max(probes) < 0.5
-    assert pss_mebibytes(server) < memory * 1.2 + 10
-    assert statistics.median(after.taken) < 1.5 * statistics.median(before.taken)
+    assert memory < baseline.mebibytes * 1.2 + 10
+    assert recovered < 1.5 * baseline.median
+
+
+def test_without_a_proxy_no_request_waits_much_longer_than_allowed(
+    start: Callable[..., Server],
+) -> None:
+    """All requests queue in the server, which refuses those that waited too long."""
+    server = start(SLOW_MODEL, WEB_CONCURRENCY="1")
+    with ClosedLoop(server.url, server.key, clients=150, pause=0.2) as load:
+        time.sleep(6 if FULL_LOAD else 4)
+    assert not load.errors
+    assert load.refused
+    assert p99(load.accepted) <= 1.5 * MAX_QUEUE_SECONDS
     server.stop()
 
 
-def test_straight_to_it_what_waited_too_long_is_refused(start: Callable[..., Server]) -> None:
-    """Without a proxy to stop them, all wait; none for much longer than is allowed."""
-    server = start("tests.system.slow:app", WEB_CONCURRENCY="1")
-    with Crowd(server.url, server.key, clients=150, pause=0.2) as crowd:
-        time.sleep(6)
-    assert not crowd.other
-    assert crowd.refused
-    assert p99(crowd.taken) <= 1.5 * QUEUE
-    server.stop()
-
-
-SLOW = 500
-
-
-def test_slow_clients_leave_the_others_alone(
+def test_slow_clients_do_not_delay_others(
     start: Callable[..., Server], nginx: Callable[..., str]
 ) -> None:
-    """500 that send a byte a second, stall in their bodies, or closed one half, through nginx."""
+    """500 clients that send a byte a second, stall or half-close do not double others' p99."""
     server = start()
-    url = nginx(server.port, **RATES)
+    url = nginx(server.port, **UNLIMITED)
     quiet, crowded = [], []
     for _ in range(3):
-        quiet.append(p99_of_a_few(url, server))
-        with slow_clients(urlsplit(url).port or 0, server.headers["X-API-Key"]):
-            crowded.append(p99_of_a_few(url, server))
+        quiet.append(p99_of_four_clients(url, server))
+        with slow_clients(urlsplit(url).port or 0, server.key):
+            crowded.append(p99_of_four_clients(url, server))
     alone, beside = statistics.median(quiet), statistics.median(crowded)
-    report(f"p99 {alone:.4f} s alone, {beside:.4f} s beside {SLOW} slow clients")
+    report(f"p99 {alone:.4f} s alone, {beside:.4f} s beside {SLOW_CLIENTS} slow clients")
     assert beside < 2 * alone
     server.stop()
 
 
-def p99_of_a_few(url: str, server: Server) -> float:
-    """Of clients that have all their answers."""
-    with Crowd(url, server.key, clients=4) as few:
-        time.sleep(STEADY / 6)
-    assert not few.other
-    assert not few.refused
-    return p99(few.taken)
+def p99_of_four_clients(url: str, server: Server) -> float:
+    with ClosedLoop(url, server.key, clients=4) as load:
+        time.sleep(LOAD_SECONDS / 6)
+    assert not load.errors
+    assert not load.refused
+    return p99(load.accepted)
 
 
 @contextmanager
 def slow_clients(port: int, key: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "tests.system.dripping", str(port), str(SLOW), key]
+    command = [sys.executable, "-m", "tests.system.slow_clients", str(port), str(SLOW_CLIENTS), key]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from iris_api.web.pages import STATIC
-from tests.conftest import FLOWER
+from tests.constants import FLOWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.constants import ROOT
 from tests.test_readme import blocks
 
 from .conftest import environment

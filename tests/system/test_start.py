@@ -39,7 +39,7 @@ def test_the_printed_command_works_when_pasted(
 
 def pasted(server: Server, **variables: str) -> str:
     """What the printed command answers."""
-    line = next(line for line in server.said.splitlines() if line.startswith("curl "))
+    line = next(line for line in server.log_text.splitlines() if line.startswith("curl "))
     return subprocess.run(
         ["sh", "-c", line], env=environment(**variables), capture_output=True, text=True, check=True
     ).stdout
@@ -48,13 +48,13 @@ def pasted(server: Server, **variables: str) -> str:
 def test_a_configured_key_is_not_printed(server: Server, needs: Callable[[str], str]) -> None:
     """The log never holds a key that someone relies on; the command takes it from a variable."""
     needs("curl")
-    assert server.key not in server.said
+    assert server.key not in server.log_text
     assert '"prediction":"setosa"' in pasted(server, KEY=server.key)
 
 
 def test_the_workers_hold_nothing_that_serving_does_not_need(start: Callable[..., Server]) -> None:
     """No scikit-learn, joblib, scipy or pandas in a real worker that has predicted."""
-    server = start("tests.system.modules:app")
+    server = start("tests.system.apps.introspection:app")
     assert server.predicts()
     modules = server.ask("GET", "/modules")[2].decode().split()
     assert "onnxruntime" in modules
@@ -72,8 +72,8 @@ def test_a_start_and_a_stop_leave_no_trace(start: Callable[..., Server], tmp_pat
     assert len(server.workers()) == 2
     assert all(server.predicts() for _ in range(8))
     assert server.stop() == 0
-    assert "SIG" not in server.said
-    assert "terminate called" not in server.said
+    assert "SIG" not in server.log_text
+    assert "terminate called" not in server.log_text
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,7 +157,7 @@ def test_keys_rotate_without_a_restart(start: Callable[..., Server], tmp_path: P
     file = KeyFile(tmp_path / "keys")
     file.path.touch()
     server = start(IRIS_API_KEYS="", IRIS_API_KEYS_FILE=str(file.path), WEB_CONCURRENCY="3")
-    assert "keys add NAME" in server.said
+    assert "keys add NAME" in server.log_text
     first = file.add("first")
     second = file.add("second")
     file.revoke("first")
@@ -180,7 +180,7 @@ def test_a_key_revoked_before_a_worker_started_stays_revoked(
     os.kill(old, signal.SIGKILL)
     wait_for(lambda: server.workers() not in ([], [old]), "a new worker")
     assert server.ask("GET", "/v1/model", headers={"X-API-Key": revoked})[0] == 401
-    wait_for(lambda: "API keys not taken up" in server.said, "the line of the log")
+    wait_for(lambda: "keys_refused" in server.log_text, "the line of the log")
     server.stop()
 
 
@@ -204,7 +204,7 @@ def test_it_listens_on_ipv6(start: Callable[..., Server]) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     server = start(IRIS_HOST="::1")
-    assert "curl http://[::1]:" in server.said
+    assert "curl http://[::1]:" in server.log_text
     server.stop()
 
 

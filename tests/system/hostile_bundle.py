@@ -1,4 +1,4 @@
-"""A bundle as unlike the iris as the contract allows: other names, types, bounds and shapes."""
+"""A bundle that is as unlike iris as the contract allows: names, types, bounds and shapes."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ CLASSES = (
 
 
 def save(directory: Path) -> Bundle:
-    """Write the bundle; it has no sample of the training rows."""
-    numbers = np.random.default_rng(3)
-    rows = numbers.normal(0, 1000, (400, len(NAMES)))
-    whole = [i % 3 == 1 for i in range(len(NAMES))]
-    rows[:, whole] = rows[:, whole].round()
+    """Write the bundle. It has no sample of its training rows."""
+    generator = np.random.default_rng(3)
+    rows = generator.normal(0, 1000, (400, len(NAMES)))
+    integral = [i % 3 == 1 for i in range(len(NAMES))]
+    rows[:, integral] = rows[:, integral].round()
     rows[:, NAMES.index("never varies")] = 7
     labels = (rows[:, 0] > 0) + 2 * (rows[:, 1] > 0) + 3 * (rows[:, 3] > 0)
     features = tuple(
         FeatureSpec(
             name=name,
-            type="int" if whole[i] else "float",
+            type="int" if integral[i] else "float",
             unit="µm" if i % 4 == 0 else None,
             minimum=-FLOAT32_MAX if i % 5 == 0 else -10_000,
             maximum=FLOAT32_MAX if i % 10 == 0 else 10_000,

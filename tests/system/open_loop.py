@@ -1,4 +1,4 @@
-"""A steady load of checked requests, from clients that keep their connections and others."""
+"""Open-loop load: checked requests at a fixed rate, however long the answers take."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from tests.conftest import FLOWER
+from tests.constants import FLOWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 KEEPING, ONE_SHOT = 6, 6
-"""Clients that keep a connection, and clients that open one for each request."""
+"""Clients that keep their connection, and clients that open one for each request."""
 PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a request: when it was sent, how long it took, and what was wrong with it."""
+class Result:
+    """When a request was sent, how long it took, and what was wrong with its answer."""
 
     sent: float
     seconds: float
@@ -35,26 +35,26 @@ class Answer:
 
 @dataclass
 class Load:
-    """Clients that ask at a rate, whatever the answers take, and check every answer.
+    """Clients that send requests at a rate and check every answer.
 
-    Each request has a row of its own, and its answer has to repeat it and to name the class that
-    the model gave before the load began.
+    Each request has its own row. Its answer must repeat the row and name the class that the model
+    predicted before the load began.
     """
 
     url: str
     headers: Mapping[str, str]
     rate: float
     stops: Callable[[], bool] = lambda: False
-    """Whether no request should be sent any more, as a load balancer would know."""
-    answers: list[Answer] = field(default_factory=list)
+    """Whether clients stop sending, as a load balancer would have them do."""
+    results: list[Result] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         address = urlsplit(self.url)
         self._host, self._port = address.hostname or "", address.port or 80
-        self._expected = [self._label(row) for row in ROWS]
+        self._expected = [self._predict(row) for row in ROWS]
         self._end = threading.Event()
         self._threads = [
-            threading.Thread(target=self._ask, args=(number,))
+            threading.Thread(target=self._client, args=(number,))
             for number in range(KEEPING + ONE_SHOT)
         ]
         for thread in self._threads:
@@ -69,19 +69,14 @@ class Load:
     @property
     def faults(self) -> list[str]:
         """What was wrong, with how long after the first request it was sent."""
-        first = min((answer.sent for answer in self.answers), default=0.0)
-        return [f"{a.sent - first:.2f} s: {a.fault}" for a in self.answers if a.fault]
+        first = min((result.sent for result in self.results), default=0.0)
+        return [f"{r.sent - first:.2f} s: {r.fault}" for r in self.results if r.fault]
 
-    def slowest(self, share: float = 1.0) -> float:
-        """Seconds that this share of the requests did not exceed."""
-        times = sorted(answer.seconds for answer in self.answers)
-        return times[int(share * (len(times) - 1))]
-
-    def _label(self, row: Mapping[str, float]) -> str:
+    def _predict(self, row: Mapping[str, float]) -> str:
         with closing(self._connect()) as connection:
-            status, answer, _ = self._exchange(connection, row)
+            status, body, _ = self._exchange(connection, row)
         assert status == 200
-        return str(answer["prediction"])
+        return str(body["prediction"])
 
     def _connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self._host, self._port, timeout=PATIENCE)
@@ -94,28 +89,28 @@ class Load:
         body = json.loads(response.read())
         return response.status, body, response.will_close
 
-    def _ask(self, number: int) -> None:
+    def _client(self, number: int) -> None:
         keeps = number < KEEPING
         connection = self._connect()
         pause = (KEEPING + ONE_SHOT) / self.rate
         due = time.monotonic() + random.uniform(0, pause)
-        for turn in itertools.count(number):
+        for count in itertools.count(number):
             if self._end.wait(max(due - time.monotonic(), 0)) or self.stops():
                 break
             due += pause * random.uniform(0.5, 1.5)
             sent = time.monotonic()
-            row = ROWS[turn % len(ROWS)]
+            row, expected = ROWS[count % len(ROWS)], self._expected[count % len(ROWS)]
             fault, version, closes = "", "", True
             try:
                 status, body, closes = self._exchange(connection, row)
                 version = body.get("model_version", "")
                 if status != 200:
                     fault = f"{status} {body}"
-                elif (body["input"], body["prediction"]) != (row, self._expected[turn % len(ROWS)]):
+                elif (body["input"], body["prediction"]) != (row, expected):
                     fault = f"a wrong answer: {body} to {row}"
             except (OSError, http.client.HTTPException, ValueError) as error:
                 fault = f"{'kept' if keeps else 'new'} connection: {error!r}"
-            self.answers.append(Answer(sent, time.monotonic() - sent, version, fault))
+            self.results.append(Result(sent, time.monotonic() - sent, version, fault))
             if not keeps or closes or fault:
                 connection.close()
                 connection = self._connect()
@@ -123,16 +118,16 @@ class Load:
 
 
 def capacity(url: str, headers: Mapping[str, str], seconds: float = 2.0) -> float:
-    """Requests a second that these clients get answered when they ask as fast as they can."""
+    """Requests a second that these clients get answered when they send without a pause."""
     with Load(url, headers, rate=1e6) as load:
         time.sleep(seconds)
     assert not load.faults, load.faults[:3]
-    return len(load.answers) / seconds
+    return len(load.results) / seconds
 
 
-def _rows() -> list[dict[str, float]]:
-    chosen = random.Random(7)
-    return [{name: round(chosen.uniform(0.1, 8), 2) for name in FLOWER} for _ in range(60)]
+def _random_rows() -> list[dict[str, float]]:
+    generator = random.Random(7)
+    return [{name: round(generator.uniform(0.1, 8), 2) for name in FLOWER} for _ in range(60)]
 
 
-ROWS = _rows()
+ROWS = _random_rows()

@@ -10,8 +10,9 @@ from iris_api import create_app
 from iris_api.settings import Settings
 from iris_api.web import routes
 from iris_api.web.auth import public
-from tests.conftest import FLOWER, Key
-from tests.described import Described
+from tests.api_document import ApiDocument
+from tests.conftest import Key
+from tests.constants import FLOWER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def document(described: Described) -> Any:
+def document(api_document: ApiDocument) -> Any:
     """The OpenAPI document, which a test may change."""
-    return copy.deepcopy(described.document)
+    return copy.deepcopy(api_document.document)
 
 
 def test_the_test_client_checks_each_answer(trained: Path, key: Key) -> None:
@@ -53,22 +54,22 @@ def test_an_undescribed_answer_fails_its_test(
     """The check notices a path, a status, a media type or a member that the document lacks."""
     answer = client.post("/v1/predict", json=FLOWER)
     exchange = ("POST", "/v1/predict", 200, dict(answer.headers), answer.data)
-    Described(document).check(*exchange)
+    ApiDocument(document).check(*exchange)
     part = document
     for name in path[:-1]:
         part = part[name]
     del part[path[-1]]
     with pytest.raises((AssertionError, jsonschema_rs.ValidationError)):
-        Described(document).check(*exchange)
+        ApiDocument(document).check(*exchange)
 
 
 def test_an_undescribed_type_of_problem_fails_its_test(client: FlaskClient, document: Any) -> None:
     """A status has only the types of problems that the document lists for it."""
     answer = client.post("/v1/predict", json=FLOWER, headers={"X-API-Key": "unknown"})
     exchange = ("POST", "/v1/predict", 401, dict(answer.headers), answer.data)
-    Described(document).check(*exchange)
+    ApiDocument(document).check(*exchange)
     content = document["paths"]["/v1/predict"]["post"]["responses"]["401"]["content"]
     types = content["application/problem+json"]["schema"]["properties"]["type"]["enum"]
     types.remove("urn:iris-api:problem:wrong-key")
     with pytest.raises(jsonschema_rs.ValidationError, match="wrong-key"):
-        Described(document).check(*exchange)
+        ApiDocument(document).check(*exchange)

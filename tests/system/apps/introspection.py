@@ -1,0 +1,35 @@
+"""The application with routes that report what its worker has imported and frozen."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import TYPE_CHECKING, Any
+
+from wsgi import app as service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class IntrospectionRoutes:
+    """Answers /modules and /frozen; passes every other request on."""
+
+    extensions = service.extensions
+    register_error_handler = service.register_error_handler
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        match environ["PATH_INFO"]:
+            case "/modules":
+                body = "\n".join(sys.modules)
+            case "/frozen":
+                body = str(gc.get_freeze_count())
+            case _:
+                return service(environ, start_response)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [body.encode()]
+
+
+app = IntrospectionRoutes()
