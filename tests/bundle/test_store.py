@@ -7,8 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
 
 from iris_api.bundle.store import ArtefactFile, Bundle
 from iris_api.errors import BundleError
@@ -89,23 +87,16 @@ def test_a_broken_bundle_is_refused_with_one_sentence_that_says_what_to_do(
     assert "\n" not in message
 
 
-def test_a_save_keeps_the_version_that_it_replaces(
-    save: Callable[..., Bundle], forest: Any
-) -> None:
+def test_a_save_keeps_the_version_that_it_replaces(model_dir: Path) -> None:
     """Older versions and what a crash left are removed; other folders stay."""
-    rows, labels = load_iris(return_X_y=True)
-    saved = [save(forest, rows, labels)]
-    (saved[0].directory / "notes").mkdir()
-    (saved[0].directory / ".new-left-by-a-crash").touch()
-    for strength in (0.1, 1.0):
-        estimator = LogisticRegression(C=strength, max_iter=500).fit(rows, labels)
-        saved.append(save(estimator, rows, labels))
-    directory = saved[0].directory
-    names = {path.name for path in directory.iterdir()}
-    versions = {bundle.manifest.version for bundle in saved[1:]}
+    (model_dir / "notes").mkdir()
+    (model_dir / ".new-left-by-a-crash").touch()
+    saved = [reseal(model_dir, name=name) for name in ("second", "third")]
+    names = {path.name for path in model_dir.iterdir()}
+    versions = {bundle.manifest.version for bundle in saved}
     assert names == {"manifest.json", "previous.json", "notes", *versions}
-    assert Bundle.load(directory).manifest == saved[-1].manifest
-    assert Bundle.load(directory, directory / "previous.json").manifest == saved[-2].manifest
+    assert Bundle.load(model_dir).manifest == saved[1].manifest
+    assert Bundle.load(model_dir, model_dir / "previous.json").manifest == saved[0].manifest
 
 
 def test_a_bundle_is_activated_in_another_directory_and_rolled_back(
@@ -149,23 +140,17 @@ KILLED_WRITERS = """
 import os, signal, sys, time
 from itertools import count
 from pathlib import Path
-from iris_api.bundle.manifest import Content
-from iris_api.bundle.store import ArtefactFile, Bundle
+from iris_api.bundle.store import Bundle
+from tests.bundles import reseal
 
 directory = Path(sys.argv[1])
-bundle = Bundle.load(directory)
-content = {name: getattr(bundle.manifest, name) for name in Content.model_fields}
-files = [
-    ArtefactFile(Path(artefact.path).name, artefact.runtime, bundle.read(artefact))
-    for artefact in bundle.manifest.artefacts
-]
 for delay in range(12):
     ready, started = os.pipe()
     writer = os.fork()
     if not writer:
         os.write(started, b"x")
         for number in count():
-            Bundle.save(directory, Content(**content | {"name": f"iris {number % 7}"}), files)
+            reseal(directory, name=f"iris {number % 7}")
     os.read(ready, 1)
     time.sleep(delay * 0.007)
     os.kill(writer, signal.SIGKILL)
