@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 class StuckRoute:
     """Reads from a pipe that has no writer for /stuck; passes every other request on."""
 
-    extensions = service.extensions
+    def __getattr__(self, name: str) -> Any:
+        """The application's attributes, which the server's hooks use."""
+        return getattr(service, name)
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
