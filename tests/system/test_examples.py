@@ -174,7 +174,7 @@ def runs(
         "down": (f"http://127.0.0.1:{free_port()}", server.key, [], {}),
     }
     for case in ("silent", "trickling"):
-        cases[case] = (f"{stub.url}/{case}", SECRET, [], {"IRIS_TIMEOUT": "1"})
+        cases[case] = (f"{stub.url}/{case}", SECRET, [], {"IRIS_TIMEOUT": "2"})
     for case in ("busy", "overloaded", "closing", *FOREIGN):
         cases[case] = (f"{stub.url}/{case}", server.key, [batch], {})
 
@@ -192,12 +192,12 @@ def runs(
             env=environment(IRIS_URL=url + of_client, IRIS_API_KEY=key, **settings),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,
             check=False,
         )
 
     pairs = [pair for pair in product(cases, COMMANDS) if pair != UNENDING]
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(8) as pool:
         yield {pair: pool.submit(run, *pair) for pair in pairs}
 
 
