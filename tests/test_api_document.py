@@ -11,7 +11,6 @@ from iris_api.settings import Settings
 from iris_api.web import routes
 from iris_api.web.auth import public
 from tests.api_document import ApiDocument
-from tests.conftest import Key
 from tests.constants import FLOWER
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
     from flask import Response
     from flask.testing import FlaskClient
+
+    from tests.conftest import Key
 
 
 @pytest.fixture

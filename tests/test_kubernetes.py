@@ -32,42 +32,42 @@ ENVIRONMENT: dict[str, str] = {entry["name"]: entry["value"] for entry in CONTAI
 (SCRAPE,) = SPEC["ServiceMonitor"]["endpoints"]
 
 
-def of_gunicorn(name: str) -> int:
-    """A number in Gunicorn's settings."""
+def gunicorn_setting(name: str) -> int:
+    """A number in gunicorn.conf.py."""
     source = (ROOT / "gunicorn.conf.py").read_text()
-    found = re.search(rf"^{name} = (\d+)$", source, re.MULTILINE)
-    assert found
-    return int(found[1])
+    match = re.search(rf"^{name} = (\d+)$", source, re.MULTILINE)
+    assert match
+    return int(match[1])
 
 
-def of_image(pattern: str) -> str:
-    """What the last stage of the Dockerfile says."""
-    found = re.search(pattern, DOCKERFILE.rpartition("\nFROM ")[2], re.MULTILINE)
-    assert found
-    return found[1]
+def image_setting(pattern: str) -> str:
+    """The group of a pattern in the last stage of the Dockerfile."""
+    match = re.search(pattern, DOCKERFILE.rpartition("\nFROM ")[2], re.MULTILINE)
+    assert match
+    return match[1]
 
 
 def mebibytes(quantity: str) -> int:
-    """A quantity of memory, which here is always in Mi."""
+    """A quantity of memory in Mi."""
     return int(quantity.removesuffix("Mi"))
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.37"])
 @pytest.mark.parametrize("kind", sorted(BY_KIND.keys() - {"ServiceMonitor"}))
-def test_every_manifest_keeps_its_schema(kind: str, version: str) -> None:
-    """The oldest Kubernetes that the README allows and a new one know each field and its type."""
+def test_every_manifest_matches_its_schema(kind: str, version: str) -> None:
+    """In the oldest Kubernetes that the README allows and in a new one."""
     assert "Kubernetes 1.30 or newer" in README
     assert kubernetes_validate.validate(BY_KIND[kind], version, strict=True) == version
 
 
-def test_the_kustomization_has_every_manifest() -> None:
-    """Each file is listed once, and there is one for each kind."""
+def test_the_kustomization_lists_every_manifest() -> None:
+    """Each file once, with one kind each."""
     assert KUSTOMIZATION["resources"] == FILES
     assert len(BY_KIND) == len(FILES)
 
 
-def test_the_image_is_of_this_version() -> None:
-    """The kustomization renames the container's image and gives it the project's version."""
+def test_the_image_has_the_version_of_the_project() -> None:
+    """The kustomization replaces the name of the container image by one with a tag."""
     (image,) = KUSTOMIZATION["images"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert image["name"] == CONTAINER["image"]
@@ -82,20 +82,20 @@ def test_the_image_is_of_this_version() -> None:
         ("livenessProbe", "/health/live"),
     ],
 )
-def test_every_probe_asks_its_route(stranger: FlaskClient, probe: str, path: str) -> None:
-    """Each is a route of the app that answers 200 without a key."""
+def test_every_probe_has_a_public_route(stranger: FlaskClient, probe: str, path: str) -> None:
+    """The route answers 200 without a key."""
     assert CONTAINER[probe]["httpGet"] == {"path": path, "port": PORT["name"]}
     assert stranger.get(CONTAINER[probe]["httpGet"]["path"]).status_code == 200
 
 
-def test_a_worker_that_hangs_does_not_cost_the_pod() -> None:
-    """Gunicorn has replaced it before liveness gives up."""
+def test_a_stuck_worker_does_not_restart_the_pod() -> None:
+    """Gunicorn replaces it before the liveness probe fails."""
     probe = CONTAINER["livenessProbe"]
-    assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > of_gunicorn("timeout")
+    assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > gunicorn_setting("timeout")
 
 
-def test_the_environment_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each variable is a setting with a value that it takes."""
+def test_every_environment_variable_is_a_valid_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings accept each name and value."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     settings = Settings.read()
@@ -103,26 +103,26 @@ def test_the_environment_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(settings.trusted_proxies) == {ENVIRONMENT["IRIS_TRUSTED_PROXIES"]}
 
 
-def test_all_speak_of_the_port_that_the_image_listens_on() -> None:
+def test_all_manifests_use_the_port_of_the_image() -> None:
     """Container and network policy by number, the Service by name."""
     assert ENVIRONMENT.keys().isdisjoint({"PORT", "IRIS_HOST"})
-    assert PORT["containerPort"] == int(of_image(r"\bPORT=(\d+)"))
+    assert PORT["containerPort"] == int(image_setting(r"\bPORT=(\d+)"))
     assert SERVICE_PORT["targetPort"] == PORT["name"]
     (rule,) = SPEC["NetworkPolicy"]["ingress"]
     assert rule["ports"] == [{"protocol": "TCP", "port": PORT["containerPort"]}]
 
 
 def test_the_user_is_that_of_the_image() -> None:
-    """User and group are those that the image is made for."""
+    """User and group."""
     context = POD["securityContext"]
-    assert f"{context['runAsUser']}:{context['runAsGroup']}" == of_image(r"^USER (\S+)$")
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == image_setting(r"^USER (\S+)$")
 
 
-def test_nothing_is_killed_before_it_is_done() -> None:
-    """The grace period has room for preStop, the drain and Gunicorn's graceful stop."""
+def test_the_grace_period_covers_the_stop() -> None:
+    """It covers preStop, the drain and the graceful timeout of Gunicorn."""
     wait = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
     drain = float(ENVIRONMENT["IRIS_DRAIN_SECONDS"])
-    needed = wait + drain + of_gunicorn("graceful_timeout")
+    needed = wait + drain + gunicorn_setting("graceful_timeout")
     assert POD["terminationGracePeriodSeconds"] >= needed
 
 
@@ -147,8 +147,8 @@ def test_the_pod_keeps_the_restricted_profile() -> None:
     assert POD["enableServiceLinks"] is False
 
 
-def test_what_is_written_has_its_place() -> None:
-    """There is /tmp and, in memory and far below the container's limit, /dev/shm."""
+def test_writable_directories_are_mounted() -> None:
+    """One for temporary files and, in memory and far below the memory limit, one for counters."""
     volumes = {volume["name"]: volume for volume in POD["volumes"]}
     mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in CONTAINER["volumeMounts"]}
     assert mounted["/tmp"]["emptyDir"].keys() == {"sizeLimit"}  # noqa: S108
@@ -159,7 +159,7 @@ def test_what_is_written_has_its_place() -> None:
 
 
 def test_keys_come_from_a_secret_and_rotate() -> None:
-    """The file of keys is in a directory that is the Secret's: a subPath would never change."""
+    """The Secret is mounted as a directory: a subPath would never be updated."""
     file = PurePosixPath(ENVIRONMENT["IRIS_API_KEYS_FILE"])
     (mount,) = (one for one in CONTAINER["volumeMounts"] if one["mountPath"] == str(file.parent))
     assert mount.keys() == {"name", "mountPath", "readOnly"}
@@ -167,15 +167,15 @@ def test_keys_come_from_a_secret_and_rotate() -> None:
     assert f"generic {volume['secret']['secretName']} --from-file={file.name}\n" in README
 
 
-def test_no_secret_is_here() -> None:
-    """Keys are made with the commands of the README, and are in none of the files."""
+def test_no_manifest_holds_a_secret() -> None:
+    """The README has the commands that create the keys."""
     assert "Secret" not in BY_KIND
     assert "secretGenerator" not in KUSTOMIZATION
     assert "IRIS_API_KEYS" not in ENVIRONMENT
 
 
-def test_all_select_the_same_pods() -> None:
-    """The label of the pods is what each selector asks for, and each manifest bears it."""
+def test_all_selectors_match_the_pods() -> None:
+    """Each selector asks for the label of the pods, and each manifest has it."""
     label = SPEC["Deployment"]["template"]["metadata"]["labels"]
     selectors = [
         SPEC["Deployment"]["selector"]["matchLabels"],
@@ -192,7 +192,7 @@ def test_all_select_the_same_pods() -> None:
 
 
 def test_prometheus_scrapes_the_metrics_with_a_key(stranger: FlaskClient) -> None:
-    """At the Service's port and a route that needs a key, which comes from a Secret as a bearer."""
+    """The route needs a key, which comes from a Secret as a bearer token."""
     assert SCRAPE["port"] == SERVICE_PORT["name"]
     assert stranger.get(SCRAPE["path"]).status_code == 401
     assert SCRAPE["authorization"].keys() == {"type", "credentials"}
@@ -201,15 +201,15 @@ def test_prometheus_scrapes_the_metrics_with_a_key(stranger: FlaskClient) -> Non
     assert f"generic {secret['name']} --from-file={secret['key']}=/dev/stdin" in README
 
 
-def test_the_job_is_the_one_that_the_alerts_know() -> None:
+def test_the_job_is_the_one_in_the_alerts() -> None:
     """Prometheus takes it from the Service's label."""
     labels = BY_KIND["Service"]["metadata"]["labels"]
     rules = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text()
     assert f'up{{job="{labels[SPEC["ServiceMonitor"]["jobLabel"]]}"}}' in rules
 
 
-def test_only_ingress_and_monitoring_get_in_and_nothing_gets_out() -> None:
-    """Two namespaces by their names, and no egress."""
+def test_the_network_policy_admits_ingress_and_monitoring_only() -> None:
+    """Two namespaces by name, and no egress."""
     policy = SPEC["NetworkPolicy"]
     (rule,) = policy["ingress"]
     name = "kubernetes.io/metadata.name"
@@ -221,16 +221,16 @@ def test_only_ingress_and_monitoring_get_in_and_nothing_gets_out() -> None:
     assert policy["egress"] == []
 
 
-def test_there_is_always_a_pod_that_serves() -> None:
-    """A rollout adds before it removes, and of two pods or more a drained node takes one."""
+def test_a_pod_serves_at_all_times() -> None:
+    """A rollout adds a pod before it removes one; a drain takes one of at least two."""
     deployment = SPEC["Deployment"]
     assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     assert SPEC["PodDisruptionBudget"]["maxUnavailable"] == 1
     assert SPEC["HorizontalPodAutoscaler"]["minReplicas"] >= 2
 
 
-def test_the_autoscaler_owns_the_replicas() -> None:
-    """It scales the Deployment by the CPU that this requests, and nothing else sets a number."""
+def test_the_autoscaler_alone_sets_the_replicas() -> None:
+    """By CPU, which the Deployment requests; the Deployment sets no number."""
     autoscaler = SPEC["HorizontalPodAutoscaler"]
     target = autoscaler["scaleTargetRef"]
     deployment = BY_KIND[target["kind"]]
@@ -241,8 +241,8 @@ def test_the_autoscaler_owns_the_replicas() -> None:
     assert CONTAINER["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
-def test_the_readme_is_short_and_names_what_is_there() -> None:
-    """Its files exist, and so do the namespace and the Service that it speaks of."""
+def test_the_readme_is_short_and_names_existing_files() -> None:
+    """Its files, its namespace and its Service exist."""
     assert len(README.splitlines()) <= 50
     named = set(re.findall(r"`([\w-]+\.yaml)`", README))
     assert named <= {*FILES, "kustomization.yaml"}

@@ -168,7 +168,7 @@ class ConnectionWorker(ThreadWorker):  # type: ignore[misc]
         if now < self._next_scan:
             return
         self._next_scan = now + self.scan_interval
-        detail = f"The request was not there after {self.read_timeout:.0f} seconds."
+        detail = f"The request did not arrive within {self.read_timeout:.0f} seconds."
         for conn in [*self.pending_conns, *self.unsent_conns, *self.lingering_conns]:
             if conn.timeout <= now:
                 self.guard(conn, self.expire, HTTPStatus.REQUEST_TIMEOUT, detail)

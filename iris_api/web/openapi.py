@@ -76,7 +76,7 @@ ANY_ROUTE = {
     ),
     431: (
         "The headers are too large.",
-        "Error parsing headers: 'limit request headers fields size'",
+        "limit request headers fields size",
     ),
     500: ("The service failed, and the request is not to blame.", problems.INTERNAL),
     501: (

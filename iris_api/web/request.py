@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 HEADER = "X-Request-ID"
 REQUEST_START = re.compile(r"t=(\d{1,12}\.\d{3})")
 """X-Request-Start as nginx writes it: `t=$msec`, Unix time in seconds."""
+MAX_LENGTH_DIGITS = 20
 VALID_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 """A request id that is safe in a header and in a log line."""
 
@@ -190,7 +191,8 @@ def _declared_length(environ: dict[str, Any]) -> int | None:
     """Content-Length in bytes; None if the body has none, or is chunked."""
     length = environ.get("CONTENT_LENGTH", "")
     is_plain = length.isdecimal() and "HTTP_TRANSFER_ENCODING" not in environ
-    return int(length) if is_plain else None
+    # Python refuses to read more than 4,300 digits, and a body of 20 digits is too large as well.
+    return int(length[:MAX_LENGTH_DIGITS]) if is_plain else None
 
 
 def _read(stream: IO[bytes], length: int) -> bytes:

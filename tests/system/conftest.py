@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NGINX_TEMPORARY_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 READY = "curl http://"
 """Beginning of the line that a server prints when it is ready."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a condition that has not come true fails the test."""
 PORTS_PER_WORKER = 1000
 QUICK_TIMEOUTS = {"GUNICORN_CMD_ARGS": "-k tests.system.quick.QuickWorker --keep-alive 1"}

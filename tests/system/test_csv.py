@@ -1,4 +1,4 @@
-"""What the page reads and writes as CSV, run by Node and compared with Python's own."""
+"""The page's CSV module, run by Node and compared with Python's."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ pytestmark = pytest.mark.system
 LOOP = """
 import { createInterface } from "node:readline";
 import * as csv from "./csv.js";
-const call = { ...csv, records: (...given) => [...csv.records(...given)] };
+const call = { ...csv, records: (...args) => [...csv.records(...args)] };
 for await (const line of createInterface({ input: process.stdin })) {
-  const [name, ...given] = JSON.parse(line);
-  let told;
-  try { told = { value: call[name](...given) }; } catch (error) { told = { error: error.message }; }
-  console.log(JSON.stringify(told));
+  const [name, ...args] = JSON.parse(line);
+  let result;
+  try { result = { value: call[name](...args) }; }
+  catch (error) { result = { error: error.message }; }
+  console.log(JSON.stringify(result));
 }
 """
 
@@ -52,11 +53,11 @@ def call(
         assert write
         assert read
 
-        def call(name: str, *given: Any) -> Any:
-            write.write(json.dumps([name, *given]).encode() + b"\n")
+        def call(name: str, *args: Any) -> Any:
+            write.write(json.dumps([name, *args]).encode() + b"\n")
             write.flush()
-            told = json.loads(read.readline())
-            return told["value"] if "value" in told else f"error: {told['error']}"
+            result = json.loads(read.readline())
+            return result["value"] if "value" in result else f"error: {result['error']}"
 
         yield call
 
@@ -72,17 +73,17 @@ tables = st.integers(2, 4).flatmap(
 @given(
     table=tables, separator=st.sampled_from(",;\t"), ending=st.sampled_from(["\r\n", "\n", "\r"])
 )
-def test_what_python_writes_is_read_and_what_is_written_python_reads(
+def test_csv_of_python_and_of_the_page_agree(
     call: Callable[..., Any], table: list[list[str]], separator: str, ending: str
 ) -> None:
-    """Cell by cell, with quotes, line breaks and separators inside; with and without a mark."""
+    """Cell by cell, with quotes, line breaks and separators in cells, with and without a BOM."""
     text = io.StringIO()
     quoting: Any = csv.QUOTE_MINIMAL if ending == "\r\n" else csv.QUOTE_ALL
     writer = csv.writer(text, delimiter=separator, lineterminator=ending, quoting=quoting)
     writer.writerows(table)
     for mark in ("", "\ufeff"):
-        found = call("records", mark + text.getvalue(), separator)
-        assert [record["cells"] for record in found] == table
+        result = call("records", mark + text.getvalue(), separator)
+        assert [record["cells"] for record in result] == table
     lines = "".join(call("written", row, separator) for row in table)
     assert list(csv.reader(io.StringIO(lines, newline=""), delimiter=separator)) == table
 
@@ -106,21 +107,21 @@ def test_what_python_writes_is_read_and_what_is_written_python_reads(
 def test_a_record_knows_its_line(
     call: Callable[..., Any], text: str, expected: list[tuple[int, list[str]]]
 ) -> None:
-    """Blank lines are left out and counted; a break inside quotes counts too."""
-    found = call("records", text, ",")
-    assert [(record["line"], record["cells"]) for record in found] == expected
+    """Blank lines are skipped but counted; line breaks in quotes count too."""
+    result = call("records", text, ",")
+    assert [(record["line"], record["cells"]) for record in result] == expected
 
 
 @pytest.mark.parametrize(
     ("text", "line"), [('x,y\n1,"2\n3,4', 2), ('"', 1), ('x\n"a""', 2), ('"\r\nx,y', 1)]
 )
-def test_a_quote_that_is_never_closed_costs_its_line_alone(
+def test_an_unclosed_quote_costs_only_its_line(
     call: Callable[..., Any], text: str, line: int
 ) -> None:
-    """What stands before and after it is there."""
-    found = call("records", text, ",")
-    assert [one["line"] for one in found] == list(range(1, 1 + len(text.splitlines())))
-    assert ["never closed" in one.get("wrong", "") for one in found].index(True) == line - 1
+    """The records before and after it are read."""
+    result = call("records", text, ",")
+    assert [one["line"] for one in result] == list(range(1, 1 + len(text.splitlines())))
+    assert ["never closed" in one.get("wrong", "") for one in result].index(True) == line - 1
 
 
 @pytest.mark.parametrize(
@@ -136,10 +137,10 @@ def test_a_quote_that_is_never_closed_costs_its_line_alone(
 def test_the_separator_is_the_one_that_finds_the_features(
     call: Callable[..., Any], header: str, separator: str
 ) -> None:
-    """In any order, among others, with space around them."""
-    found = call("opened", f"{header}\n1{separator}2", ["a", "b"])
-    assert found["separator"] == separator
-    assert [found["header"][column] for column in found["columns"]] == ["a", "b"]
+    """In any order, among other columns, with spaces around them."""
+    result = call("opened", f"{header}\n1{separator}2", ["a", "b"])
+    assert result["separator"] == separator
+    assert [result["header"][column] for column in result["columns"]] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -154,15 +155,15 @@ def test_the_separator_is_the_one_that_finds_the_features(
         ("a\tb\n1,5\t2\n", False),
     ],
 )
-def test_decimals_have_commas_if_those_of_any_row_have(
+def test_one_decimal_comma_decides_for_the_file(
     call: Callable[..., Any], text: str, comma: bool
 ) -> None:
-    """The first rows may all be whole numbers, and yet no file may come back with both marks."""
+    """The first rows can be integers, and no file may mix commas and points."""
     assert call("opened", text, ["a", "b"])["comma"] == comma
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "message"),
     [
         ("", "choose a file"),
         (" \n", "choose a file"),
@@ -171,11 +172,11 @@ def test_decimals_have_commas_if_those_of_any_row_have(
         ("a,b,a", "twice: a"),
     ],
 )
-def test_a_header_that_names_not_all_is_told(
-    call: Callable[..., Any], header: str, told: str
+def test_a_header_that_lacks_a_feature_is_an_error(
+    call: Callable[..., Any], header: str, message: str
 ) -> None:
-    """With what is missing, or there twice."""
-    assert told in call("opened", header, ["a", "b"])
+    """The message names what is missing or there twice."""
+    assert message in call("opened", header, ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_a_header_that_names_not_all_is_told(
         ("  ", ",", None),
     ],
 )
-def test_a_cell_is_a_number_or_what_it_says(
+def test_a_cell_is_a_number_or_its_text(
     call: Callable[..., Any], cell: str, separator: str, expected: float | str | None
 ) -> None:
     """Text goes to the service, which says what is wrong with it."""

@@ -1,4 +1,4 @@
-"""Each client of `examples/` against a real server, and against a stub for what that never does."""
+"""Each client of `examples/` with a real server, and with a stub that misbehaves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NEEDED = {
     "predict.mjs": ["node"],
 }
 UNENDING = ("trickling", "predict.py")
-"""requests has no total timeout, as the README says."""
+"""The case and client that do not end: requests has no total timeout, as the README says."""
 
 OTHER = {"sepal_length": 6.0, "sepal_width": 2.7, "petal_length": 5.1, "petal_width": 1.6}
 BATCH = [OTHER, FLOWER, {"sepal_length": 5, "sepal_width": 4, "petal_length": 1, "petal_width": 0}]
@@ -66,30 +66,30 @@ FOREIGN: dict[str, tuple[int, dict[str, str], bytes]] = {
 
 @dataclass
 class Stub:
-    """What a test's own server was asked, by case and client, and what it answers."""
+    """A server that misbehaves as the case in the path says, and records its requests."""
 
     real: Server
-    asked: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
+    request_ids: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
     times: dict[str, float] = field(default_factory=dict)
     exposed: bool = False
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """As the case in the path wants it: /case/client/v1/predict."""
+        """Respond as the case in the path says: /case/client/v1/predict."""
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
-        who = handler.path.removesuffix("/v1/predict").strip("/")
-        self.asked[who].append(handler.headers["X-Request-ID"])
-        case, first = who.partition("/")[0], len(self.asked[who]) == 1
-        since = time.monotonic() - self.times.setdefault(who, time.monotonic())
+        client = handler.path.removesuffix("/v1/predict").strip("/")
+        self.request_ids[client].append(handler.headers["X-Request-ID"])
+        case, first = client.partition("/")[0], len(self.request_ids[client]) == 1
+        waited = time.monotonic() - self.times.setdefault(client, time.monotonic())
         if case in FOREIGN:
             send(handler, *FOREIGN[case])
-        elif case == "overloaded" or (case == "busy" and since < 2):
+        elif case == "overloaded" or (case == "busy" and waited < 2):
             send(handler, 503, {"Retry-After": "2" if case == "busy" else "1"}, TOO_BUSY)
         elif case == "closing" and first:
             handler.close_connection = True
         elif case == "silent":
             self.exposed |= any(map(shows_secret, Path("/proc").glob("[0-9]*/cmdline")))
-            handler.rfile.read(1)  # Until the client goes.
+            handler.rfile.read(1)  # Until the client disconnects.
         elif case == "trickling":
             trickle(handler)
         else:
@@ -108,7 +108,7 @@ def send(
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
-    """A byte now and then until the client goes."""
+    """Send one byte at a time until the client disconnects."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     while True:
         handler.wfile.write(b" ")
@@ -147,7 +147,7 @@ Runs = dict[tuple[str, str], Future[Run]]
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command of the Java client without the compiler, which costs more than all the rest."""
+    """The command of the compiled Java client: compiling costs more than all the rest."""
     classes = str(tmp_path_factory.mktemp("classes"))
     if shutil.which("java"):
         compiler = ["java", "-m", "jdk.compiler/com.sun.tools.javac.Main", "-Xlint:all", "-Werror"]
@@ -159,7 +159,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def runs(
     server: Server, stub: Stub, compiled: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runs]:
-    """Every client in every case, side by side: most of them wait."""
+    """Every client in every case, run side by side: most of them wait."""
     directory = tmp_path_factory.mktemp("rows")
     batch, bad = directory / "batch", directory / "bad"
     batch.write_text(json.dumps(BATCH))
@@ -174,7 +174,7 @@ def runs(
         "down": (f"http://127.0.0.1:{free_port()}", server.key, [], {}),
     }
     for case in ("silent", "trickling"):
-        cases[case] = (f"{stub.url}/{case}", SECRET, [], {"IRIS_TIMEOUT": "1"})
+        cases[case] = (f"{stub.url}/{case}", SECRET, [], {"IRIS_TIMEOUT": "2"})
     for case in ("busy", "overloaded", "closing", *FOREIGN):
         cases[case] = (f"{stub.url}/{case}", server.key, [batch], {})
 
@@ -192,18 +192,18 @@ def runs(
             env=environment(IRIS_URL=url + of_client, IRIS_API_KEY=key, **settings),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,
             check=False,
         )
 
     pairs = [pair for pair in product(cases, COMMANDS) if pair != UNENDING]
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(8) as pool:
         yield {pair: pool.submit(run, *pair) for pair in pairs}
 
 
 @pytest.fixture(params=COMMANDS)
 def client(request: pytest.FixtureRequest, needs: Callable[[str], str]) -> str:
-    """The file of each client in turn; what it needs is there."""
+    """Each client's file; skips if a program that it needs is missing."""
     name: str = request.param
     for program in NEEDED[name]:
         path = needs(program)
@@ -214,7 +214,7 @@ def client(request: pytest.FixtureRequest, needs: Callable[[str], str]) -> str:
 
 
 def lines(server: Server, *bodies: object) -> list[str]:
-    """What a client prints of the answers that the API gives to these bodies."""
+    """What a client should print for the API's answers to these bodies."""
     printed = []
     for body in bodies:
         answer = json.loads(server.ask("POST", "/v1/predict", json.dumps(body).encode())[2])
@@ -224,7 +224,7 @@ def lines(server: Server, *bodies: object) -> list[str]:
 
 
 def failure(runs: Runs, case: str, client: str) -> str:
-    """What a client that failed said: on stderr alone, with its request id, and in order."""
+    """The message of a client that failed: on stderr alone, with its request id."""
     done = runs[case, client].result()
     assert done.returncode != 0
     assert done.stdout == ""
@@ -234,7 +234,7 @@ def failure(runs: Runs, case: str, client: str) -> str:
 
 
 def test_the_readme_names_every_client_and_its_settings() -> None:
-    """Its commands are those that are run here."""
+    """Its commands are the ones that these tests run."""
     there = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
     assert set(COMMANDS) == set(NEEDED) == there - {"README.md"}
     assert re.findall(r"^export (\w+)=", README, re.MULTILINE) == ["IRIS_URL", "IRIS_API_KEY"]
@@ -242,7 +242,7 @@ def test_the_readme_names_every_client_and_its_settings() -> None:
 
 
 def test_it_predicts_one_and_a_batch(server: Server, runs: Runs, client: str) -> None:
-    """As it stands in the README, and it prints what the API answers."""
+    """The command of the README prints what the API answers."""
     done = runs["plain", client].result()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == lines(server, FLOWER, [FLOWER, OTHER])
@@ -255,94 +255,96 @@ def test_it_predicts_a_file(server: Server, runs: Runs, client: str) -> None:
     assert done.stdout.splitlines() == lines(server, BATCH)
 
 
-def test_it_tells_each_error_of_a_bad_file(server: Server, runs: Runs, client: str) -> None:
-    """With row and field, as the problem document has them."""
+def test_it_prints_each_error_of_a_bad_file(server: Server, runs: Runs, client: str) -> None:
+    """With row and field, as in the problem document."""
     problem = json.loads(server.ask("POST", "/v1/predict", json.dumps(BAD).encode())[2])
-    told = [f"422 {problem['title']}: {problem['detail']}"]
-    told += [f"  row {e['row']}: {e['field']}: {e['message']}" for e in problem["errors"]]
-    said = failure(runs, "bad", client).splitlines()
-    assert len(told) == 3
-    assert said[:-1] == told
+    expected = [f"422 {problem['title']}: {problem['detail']}"]
+    expected += [f"  row {e['row']}: {e['field']}: {e['message']}" for e in problem["errors"]]
+    message = failure(runs, "bad", client).splitlines()
+    assert len(expected) == 3
+    assert message[:-1] == expected
 
 
 def test_its_request_id_is_in_the_log_of_the_server(
     server: Server, runs: Runs, client: str
 ) -> None:
-    """The one that it names in an error."""
+    """The one that it prints with an error."""
     request_id = failure(runs, "bad", client).split()[-1]
     wait_for(lambda: f'"request_id":"{request_id}"' in server.log_text, "the log line")
 
 
-def test_it_says_plainly_that_the_key_is_wrong(runs: Runs, client: str) -> None:
+def test_it_says_that_the_key_is_wrong(runs: Runs, client: str) -> None:
     """And where the key comes from."""
-    said = failure(runs, "wrong-key", client)
-    assert said.startswith("401 API key not known: ")
-    assert "does not accept the key in IRIS_API_KEY" in said
+    message = failure(runs, "wrong-key", client)
+    assert message.startswith("401 API key not known: ")
+    assert "does not accept the key in IRIS_API_KEY" in message
 
 
-@pytest.mark.parametrize(("case", "told"), [("no-key", "IRIS_API_KEY"), ("no-file", "none")])
-def test_it_says_what_it_lacks(runs: Runs, client: str, case: str, told: str) -> None:
-    """In one line, before it asks anybody."""
+@pytest.mark.parametrize(("case", "text"), [("no-key", "IRIS_API_KEY"), ("no-file", "none")])
+def test_it_says_what_is_missing(runs: Runs, client: str, case: str, text: str) -> None:
+    """In one line, before it sends a request."""
     done = runs[case, client].result()
     assert done.returncode != 0
     assert len(done.stderr.splitlines()) == 1
-    assert told in done.stderr
+    assert text in done.stderr
 
 
-def test_it_fails_when_nobody_listens(runs: Runs, client: str) -> None:
-    """After its repeats."""
+def test_it_fails_when_no_server_listens(runs: Runs, client: str) -> None:
+    """After its retries."""
     assert "No answer" in failure(runs, "down", client)
 
 
-def test_it_comes_back_as_late_as_it_is_asked_to(
+def test_it_retries_after_the_time_in_retry_after(
     server: Server, stub: Stub, runs: Runs, client: str
 ) -> None:
-    """A second request, no sooner than Retry-After says, is answered; its id is the first's."""
+    """Not sooner; the retry succeeds and has the same request id."""
     done = runs["busy", client].result()
     assert (done.returncode, done.stdout.splitlines()) == (0, lines(server, BATCH))
-    first, second = stub.asked[f"busy/{client}"]
+    first, second = stub.request_ids[f"busy/{client}"]
     assert first == second
 
 
-def test_it_repeats_what_got_no_answer(server: Server, stub: Stub, runs: Runs, client: str) -> None:
-    """The connection was closed after the request."""
+def test_it_retries_a_request_without_a_response(
+    server: Server, stub: Stub, runs: Runs, client: str
+) -> None:
+    """The server closed the connection after the request."""
     done = runs["closing", client].result()
     assert (done.returncode, done.stdout.splitlines()) == (0, lines(server, BATCH))
-    first, second = stub.asked[f"closing/{client}"]
+    first, second = stub.request_ids[f"closing/{client}"]
     assert first == second
 
 
-def test_it_gives_up_after_three(stub: Stub, runs: Runs, client: str) -> None:
-    """And tells the last answer."""
+def test_it_gives_up_after_three_attempts(stub: Stub, runs: Runs, client: str) -> None:
+    """It prints the last response."""
     assert failure(runs, "overloaded", client).startswith("503 Busy: Later.")
-    assert len(stub.asked[f"overloaded/{client}"]) == 3
+    assert len(stub.request_ids[f"overloaded/{client}"]) == 3
 
 
-def test_it_does_not_wait_for_ever(stub: Stub, runs: Runs, client: str) -> None:
-    """Its timeout ends each of its attempts, and what it says is that."""
+def test_it_times_out(stub: Stub, runs: Runs, client: str) -> None:
+    """Its timeout ends each attempt, and its message says so."""
     assert re.search("time(d )?.?out", failure(runs, "silent", client), re.IGNORECASE)
-    assert len(stub.asked[f"silent/{client}"]) == 3
+    assert len(stub.request_ids[f"silent/{client}"]) == 3
 
 
 @pytest.mark.parametrize("client", [c for c in COMMANDS if c not in UNENDING], indirect=True)
-def test_the_whole_answer_has_to_be_there_in_time(runs: Runs, client: str) -> None:
-    """A byte now and then does not make the wait longer."""
+def test_the_timeout_is_for_the_whole_response(runs: Runs, client: str) -> None:
+    """A byte now and then does not extend it."""
     assert re.search("time(d )?.?out", failure(runs, "trickling", client), re.IGNORECASE)
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_an_answer_from_elsewhere_is_told_as_such(
+def test_a_response_that_is_not_from_the_service_is_recognised(
     stub: Stub, runs: Runs, client: str, case: str
 ) -> None:
-    """It is final, whatever it is, and no redirect is followed."""
-    said = failure(runs, case, client)
-    assert said.startswith(f"Status {FOREIGN[case][0]}, but not from the service")
-    assert len(stub.asked[f"{case}/{client}"]) == 1
-    assert not any(who.startswith("elsewhere") for who in stub.asked)
+    """It is final, and no redirect is followed."""
+    message = failure(runs, case, client)
+    assert message.startswith(f"Status {FOREIGN[case][0]}, but not from the service")
+    assert len(stub.request_ids[f"{case}/{client}"]) == 1
+    assert not any(client.startswith("elsewhere") for client in stub.request_ids)
 
 
 def test_no_command_line_shows_the_key(stub: Stub, runs: Runs) -> None:
-    """Anyone may read them: they were looked at while the clients waited."""
+    """Any user can read command lines: the stub looks at them while the clients wait."""
     wait([runs["silent", client] for client in COMMANDS])
-    assert any(who.startswith("silent/") for who in stub.asked)
+    assert any(client.startswith("silent/") for client in stub.request_ids)
     assert not stub.exposed

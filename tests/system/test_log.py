@@ -24,10 +24,8 @@ pytestmark = pytest.mark.system
 REQUESTS = 600
 
 
-def test_stdout_is_one_json_object_a_line_and_each_request_is_one(
-    trained: Path, key: Key, tmp_path: Path
-) -> None:
-    """Through a real pipe from several workers, with clients that send rubbish among them."""
+def test_each_request_is_one_json_line_on_stdout(trained: Path, key: Key, tmp_path: Path) -> None:
+    """Through a real pipe from several workers, while some clients send garbage."""
     port = free_port()
     settings = {"IRIS_MODEL_DIR": str(trained), "IRIS_API_KEYS": key.entry, "PORT": str(port)}
     error = tmp_path / "stderr"
@@ -47,7 +45,7 @@ def test_stdout_is_one_json_object_a_line_and_each_request_is_one(
         reader.start()
         wait_for(lambda: READY in error.read_text(), "the server")
 
-        def ask(number: int) -> str:
+        def send(number: int) -> str:
             if number % 10 == 0:
                 with socket.create_connection(("127.0.0.1", port)) as connection:
                     connection.sendall(b"X-API-Key " + key.secret.encode() + b"\r\n\r\n")
@@ -62,14 +60,14 @@ def test_stdout_is_one_json_object_a_line_and_each_request_is_one(
             return answer.headers["X-Request-ID"]
 
         with ThreadPoolExecutor(8) as pool:
-            answered = Counter(pool.map(ask, range(REQUESTS)))
+            answered = Counter(pool.map(send, range(REQUESTS)))
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
         reader.join()
-    told = [json.loads(line) for line in lines]
-    assert all({"time", "level", "event", "process"} <= line.keys() for line in told)
-    assert Counter(line["request_id"] for line in told if line["event"] == "request") == answered
-    assert sum(line["event"] == "unreadable_request" for line in told) == REQUESTS // 10
+    records = [json.loads(line) for line in lines]
+    assert all({"time", "level", "event", "process"} <= line.keys() for line in records)
+    assert Counter(line["request_id"] for line in records if line["event"] == "request") == answered
+    assert sum(line["event"] == "unreadable_request" for line in records) == REQUESTS // 10
     assert max(map(len, lines)) <= 4096
     assert key.secret.encode() not in b"".join(lines)
     assert [line.partition(" ")[0] for line in error.read_text().splitlines()] == ["KEY", "curl"]

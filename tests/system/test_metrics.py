@@ -1,4 +1,4 @@
-"""Counters and log lines of a real server, while its workers die, recycle and are reloaded."""
+"""Counters and log lines of a real server while its workers die, recycle and reload."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WRONG = b"{}"
 
 
 def scrape(server: Server) -> dict[tuple[str, ...], float]:
-    """Values by name and label values, of one scrape."""
+    """Values of one scrape by name and label values."""
     status, _, body = server.ask("GET", "/metrics")
     assert status == 200
     return {
@@ -48,7 +48,7 @@ def scrape(server: Server) -> dict[tuple[str, ...], float]:
 
 
 class Load:
-    """Clients that ask, and count what they were answered and what got no answer."""
+    """Clients that count the responses they get and the requests without a response."""
 
     def __init__(self, server: Server, clients: int) -> None:
         self.server = server
@@ -59,7 +59,7 @@ class Load:
         self.ended = threading.Event()
         self.resting = threading.Semaphore(0)
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        self._threads = [threading.Thread(target=self._client) for _ in range(clients)]
 
     def __enter__(self) -> Self:
         self.going.set()
@@ -73,13 +73,13 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def go_on(self, answers: int) -> None:
-        """Until there are so many answers more."""
-        enough = self.statuses.total() + answers
-        wait_for(lambda: self.statuses.total() > enough, f"{answers} answers")
+    def wait_for_more(self, responses: int) -> None:
+        """Wait for this many more responses."""
+        enough = self.statuses.total() + responses
+        wait_for(lambda: self.statuses.total() > enough, f"{responses} responses")
 
     def pause(self) -> None:
-        """Until every answer is in."""
+        """Pause all clients, and wait until they have their responses."""
         self.going.clear()
         for _ in self._threads:
             self.resting.acquire()
@@ -87,7 +87,7 @@ class Load:
     def resume(self) -> None:
         self.going.set()
 
-    def _ask(self) -> None:
+    def _client(self) -> None:
         bodies = (ONE, BATCH, WRONG)
         number = 0
         while not self.ended.is_set():
@@ -108,88 +108,87 @@ class Load:
 
 
 def check_totals(server: Server, load: Load) -> None:
-    """What the server counted is what the clients counted, but for requests without an answer."""
-    found = scrape(server)
+    """Server and clients count the same, except for requests without a response."""
+    scraped = scrape(server)
     lost_rows = load.lost[ONE] + 7 * load.lost[BATCH]
     for status, lost in ((200, load.lost[ONE] + load.lost[BATCH]), (422, load.lost[WRONG])):
-        counted = found["iris_requests_total", "/v1/predict", str(status)]
+        counted = scraped["iris_requests_total", "/v1/predict", str(status)]
         assert load.statuses[status] <= counted <= load.statuses[status] + lost
     for name in ("iris_predictions_total", "iris_feature_rows_total"):
-        rows = sum(value for key, value in found.items() if key[0] == name)
+        rows = sum(value for key, value in scraped.items() if key[0] == name)
         each = 4 if name == "iris_feature_rows_total" else 1
         assert each * load.rows <= rows <= each * (load.rows + lost_rows)
     assert load.statuses.keys() == {200, 422}
-    for key, value in found.items():
+    for key, value in scraped.items():
         if key[0] == "iris_prediction_confidence_count":
-            assert value == found["iris_request_rows_sum",]
+            assert value == scraped["iris_request_rows_sum",]
 
 
 def test_totals_are_what_clients_counted(start: Callable[..., Server]) -> None:
-    """To the last unit, while workers recycle, are reloaded, and are killed between requests."""
+    """To the last unit, while workers recycle, reload and are killed between requests."""
     server = start(
         WEB_CONCURRENCY="3", GUNICORN_CMD_ARGS="--max-requests 150 --max-requests-jitter 50"
     )
-    directory = counters(server)
-    seen: list[dict[tuple[str, ...], float]] = []
+    directory = counter_directory(server)
+    scrapes: list[dict[tuple[str, ...], float]] = []
     with Load(server, clients=6) as load:
         for disturbance in ("kill", "reload", "kill", "none"):
-            load.go_on(900)
-            seen.append(scrape(server))
+            load.wait_for_more(900)
+            scrapes.append(scrape(server))
             load.pause()
             if disturbance == "kill":
-                # A line is held for ten milliseconds, and kill -9 takes along what is held.
-                wait_for(partial(logged, server, load.statuses.total()), "all lines so far")
+                # A worker buffers log lines for ten milliseconds, and kill -9 loses the buffer.
+                wait_for(partial(has_logged, server, load.statuses.total()), "log lines so far")
                 before = server.workers()
                 os.kill(before[0], signal.SIGKILL)
-                wait_for(partial(gone, server, before[0]), "its end")
-                wait_for(lambda: len(server.workers()) == 3, "its successor")
+                wait_for(partial(has_ended, server, before[0]), "end of the worker")
+                wait_for(lambda: len(server.workers()) == 3, "new worker")
             elif disturbance == "reload":
                 server.process.send_signal(signal.SIGHUP)
             check_totals(server, load)
             load.resume()
     check_totals(server, load)
     assert load.lost.total() <= 0.001 * load.statuses.total()
-    wait_for(partial(logged, server, load.statuses.total()), "a log line for each answer")
-    seen.append(scrape(server))
-    for earlier, later in pairwise(seen):
+    wait_for(partial(has_logged, server, load.statuses.total()), "log line for each response")
+    scrapes.append(scrape(server))
+    for earlier, later in pairwise(scrapes):
         for key, value in earlier.items():
             if key[0].endswith(("_total", "_count", "_sum", "_bucket")):
                 assert later[key] >= value, f"{key} went backwards"
-    assert seen[-1]["iris_worker_starts_total",] >= 3 + 2 + 3 + 10
+    assert scrapes[-1]["iris_worker_starts_total",] >= 3 + 2 + 3 + 10
     slots = {path.stem.rpartition("_")[2] for path in directory.glob("*.db")}
     assert len(slots) <= 1 + 2 * 3, "one for the server, and two for each worker in a reload"
     assert server.stop() == 0
     assert not directory.exists()
 
 
-def logged(server: Server, answers: int) -> bool:
-    """Whether there is a line for each answer."""
-    lines = [json.loads(line) for line in server.log_text.splitlines() if line.startswith("{")]
-    predictions = [line for line in lines if line.get("route") == "/v1/predict"]
-    return len(predictions) >= answers
+def has_logged(server: Server, responses: int) -> bool:
+    """Whether there is a log line for each response."""
+    predictions = [line for line in server.log_lines if line.get("route") == "/v1/predict"]
+    return len(predictions) >= responses
 
 
-def gone(server: Server, pid: int) -> bool:
+def has_ended(server: Server, pid: int) -> bool:
     return pid not in server.workers()
 
 
-def counters(server: Server) -> Path:
-    """Where the server counts."""
+def counter_directory(server: Server) -> Path:
+    """The directory of the server's counters."""
     return directory_for(Settings()).with_name(
         f"iris-api-{os.geteuid()}-127.0.0.1-any-{server.process.pid}"
     )
 
 
-def test_a_worker_killed_under_load_loses_at_most_what_it_held(
+def test_a_worker_killed_under_load_loses_at_most_its_own_requests(
     start: Callable[..., Server],
 ) -> None:
-    """All that was answered was counted, and nothing twice."""
+    """Every answered request is counted, and none twice."""
     server = start(WEB_CONCURRENCY="3")
     with Load(server, clients=6) as load:
         for _ in range(3):
-            load.go_on(300)
+            load.wait_for_more(300)
             os.kill(server.workers()[0], signal.SIGKILL)
-            wait_for(lambda: len(server.workers()) == 3, "its successor")
+            wait_for(lambda: len(server.workers()) == 3, "new worker")
     check_totals(server, load)
     assert load.lost.total() <= 3 * 6
     assert scrape(server)["iris_requests_in_flight",] == 1, "the scrape itself"
@@ -197,36 +196,38 @@ def test_a_worker_killed_under_load_loses_at_most_what_it_held(
 
 
 def test_the_next_start_begins_at_zero(start: Callable[..., Server]) -> None:
-    """Even after a server that was killed and could not clean up."""
+    """Also after a server that was killed and left its counters."""
     port = str(free_port())
     first = start(PORT=port)
     assert first.predicts()
     workers = first.workers()
     first.process.kill()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "its workers' end")
+    wait_for(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "end of its workers"
+    )
     second = start(PORT=port)
     assert not any(value for key, value in scrape(second).items() if "predictions" in key[0][:16])
     second.stop()
 
 
-def test_the_drift_command_says_what_the_route_says(start: Callable[..., Server]) -> None:
-    """From the counters of the server with the same settings, and a clear word without one."""
+def test_the_drift_command_agrees_with_the_route(start: Callable[..., Server]) -> None:
+    """It reads the counters of the server with the same settings; without one it says so."""
     port = str(free_port())
     server = start(PORT=port)
     body = json.dumps([FLOWER] * 300).encode()
     assert server.ask("POST", "/v1/predict", body)[0] == 200
-    told: Any = json.loads(server.ask("GET", "/v1/drift")[2])
+    report: Any = json.loads(server.ask("GET", "/v1/drift")[2])
     model_dir = server.settings["IRIS_MODEL_DIR"]
     printed = drift_command(PORT=port, IRIS_MODEL_DIR=model_dir)
-    assert printed.stdout.startswith(f"drifted: 300 rows (100 are needed) since {told['since']}")
-    for feature in told["features"]:
+    assert printed.stdout.startswith(f"drifted: 300 rows (100 are needed) since {report['since']}")
+    for feature in report["features"]:
         assert f"{feature['feature']} (cm): {feature['verdict']}, PSI" in printed.stdout
         assert f"PSI {feature['psi']:.3f}" in printed.stdout
     assert "virginica  32.7 ░" in printed.stdout
     server.stop()
-    gone = drift_command(PORT=port, IRIS_MODEL_DIR=model_dir)
-    assert gone.returncode == 1
-    assert gone.stderr.startswith("Error: no server of this user runs on")
+    without_server = drift_command(PORT=port, IRIS_MODEL_DIR=model_dir)
+    assert without_server.returncode == 1
+    assert without_server.stderr.startswith("Error: no server of this user runs on")
 
 
 def drift_command(**settings: str) -> subprocess.CompletedProcess[str]:
@@ -240,7 +241,7 @@ def drift_command(**settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_stdout_is_json_lines_and_nothing_else(start: Callable[..., Server]) -> None:
+def test_stdout_holds_only_json_lines(start: Callable[..., Server]) -> None:
     """Gunicorn's own messages, broken requests, a killed worker and the stop among them."""
     server = start(WEB_CONCURRENCY="2")
     hostile = [
@@ -260,11 +261,11 @@ def test_stdout_is_json_lines_and_nothing_else(start: Callable[..., Server]) -> 
             except OSError:
                 pass
     assert server.predicts()
-    time.sleep(0.2)  # A worker holds its lines for a moment, and a kill would take them along.
+    time.sleep(0.2)  # A worker buffers its log lines, and a kill would lose them.
     os.kill(server.workers()[0], signal.SIGKILL)
     wait_for(
         lambda: "SIGKILL" in server.log_text or "was sent" in server.log_text,
-        "Gunicorn's word of it",
+        "log line of the kill",
     )
     time.sleep(0.5)
     assert server.stop() == 0

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 
 
 def test_the_service_answers_behind_nginx(nginx: Callable[[int], str], server: Server) -> None:
-    """Keep-alive to nginx, singles and batches, and the caller's request id all the way."""
+    """Rows and batches with keep-alive; the request id of the caller comes back."""
     url = nginx(server.port)
     with requests.Session() as session:
         session.headers.update(server.headers | {"X-Request-ID": "order-17"})
@@ -39,7 +39,7 @@ def test_the_service_answers_behind_nginx(nginx: Callable[[int], str], server: S
 
 
 def test_errors_of_the_service_pass_through(nginx: Callable[[int], str], server: Server) -> None:
-    """Nginx does not put its own page over a problem of ours."""
+    """Nginx does not replace a problem document of the service."""
     answer = requests.post(f"{nginx(server.port)}/v1/predict", json=[], timeout=9)
     assert answer.status_code == 401
     assert answer.json()["type"] == "urn:iris-api:problem:not-authenticated"
@@ -53,7 +53,7 @@ def test_errors_of_the_service_pass_through(nginx: Callable[[int], str], server:
         ("/", {"X": "a" * 20_000}, b"", 400),
     ],
 )
-def test_nginxs_own_refusals_are_problems_too(
+def test_nginx_refuses_with_problem_documents_too(
     nginx: Callable[[int], str],
     server: Server,
     path: str,
@@ -61,23 +61,21 @@ def test_nginxs_own_refusals_are_problems_too(
     body: bytes,
     status: int,
 ) -> None:
-    """A client parses one shape of error, whoever refuses."""
+    """A client parses one kind of error, from the service and from nginx."""
     answer = requests.post(nginx(server.port) + path, data=body, headers=headers, timeout=9)
     check_problem(answer, status)
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/health"])
 def test_a_service_that_is_down_is_a_503_problem(nginx: Callable[[int], str], path: str) -> None:
-    """The shape stays while the service is away, and a client knows to try again."""
+    """With Retry-After."""
     answer = requests.get(nginx(free_port()) + path, timeout=9)
     check_problem(answer, 503)
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_more_than_one_caller_may_ask_for_is_refused(
-    nginx: Callable[..., str], server: Server
-) -> None:
-    """By its key and by its address; others are answered, and a moment later it is too."""
+def test_a_caller_above_its_rate_is_refused(nginx: Callable[..., str], server: Server) -> None:
+    """By key and by address; other callers are answered, and so is this one a moment later."""
     url = nginx(server.port, **{"rate=2000r/s": "rate=5r/s", "burst=2000": "burst=5"})
     answers = [requests.get(f"{url}/health", timeout=9) for _ in range(20)]
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -94,10 +92,10 @@ def test_more_than_one_caller_may_ask_for_is_refused(
     assert [answer.status_code for answer in of] == [401, 401, 429] * 2
 
 
-def test_with_a_certificate_it_speaks_tls_and_nothing_else(
+def test_with_a_certificate_nginx_serves_tls_only(
     nginx: Callable[..., str], server: Server, tmp_path: Path
 ) -> None:
-    """By the lines in deploy/nginx-tls.conf; a key that came in the clear is not used."""
+    """By deploy/nginx-tls.conf; a key that comes without TLS is refused."""
     certificate, key = tmp_path / "iris-api.pem", tmp_path / "iris-api.key"
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
     files = [
@@ -132,8 +130,8 @@ def check_problem(answer: requests.Response, status: int) -> None:
     assert document.keys() == {"type", "title", "status", "detail", "request_id"}
 
 
-def test_the_service_learns_who_asked_and_since_when(nginx: Callable[[int], str]) -> None:
-    """What nginx sends is what the service reads; a client's own words do not get through."""
+def test_nginx_sends_the_address_and_the_start_of_a_request(nginx: Callable[[int], str]) -> None:
+    """It replaces what the client claims."""
     with socket.create_server(("127.0.0.1", 0)) as backend:
         url = nginx(backend.getsockname()[1])
         sent = {"X-Request-Start": "t=1.000", "X-Forwarded-For": "203.0.113.9"}
@@ -151,7 +149,9 @@ def test_the_service_learns_who_asked_and_since_when(nginx: Callable[[int], str]
     assert headers["x-forwarded-for"] == "127.0.0.1"
 
 
-def test_metrics_are_not_for_the_outside(nginx: Callable[[int], str], server: Server) -> None:
+def test_metrics_can_not_be_reached_from_outside(
+    nginx: Callable[[int], str], server: Server
+) -> None:
     """Not even with a key."""
     answer = requests.get(nginx(server.port) + "/metrics", headers=server.headers, timeout=10)
     assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")

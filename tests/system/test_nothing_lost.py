@@ -66,18 +66,33 @@ class Loads:
 
 
 @pytest.fixture(scope="module")
-def capacities(server: Server, nginx: Callable[..., str]) -> list[float]:
+def urls_of(request: pytest.FixtureRequest) -> Callable[[Server], list[str]]:
+    """Where clients reach a server: directly and, if this machine has it, through nginx."""
+    if not shutil.which("nginx") and not os.environ.get("CI"):
+        return lambda server: [server.url]
+    nginx = request.getfixturevalue("nginx")
+    return lambda server: [server.url, nginx(server.port)]
+
+
+@load
+def test_load_goes_through_nginx_too(needs: Callable[[str], str]) -> None:
+    """Skips without nginx: then all tests below load the server directly alone."""
+    needs("nginx")
+
+
+@pytest.fixture(scope="module")
+def capacities(server: Server, urls_of: Callable[[Server], list[str]]) -> list[float]:
     """Requests a second that a server answers, directly and through nginx."""
-    return [capacity(url, server.headers) for url in (server.url, nginx(server.port))]
+    return [capacity(url, server.headers) for url in urls_of(server)]
 
 
 @pytest.fixture
-def under_load(nginx: Callable[..., str], capacities: list[float]) -> UnderLoad:
+def under_load(urls_of: Callable[[Server], list[str]], capacities: list[float]) -> UnderLoad:
     """Put a server under half of the load that it can answer, in equal shares on both ways."""
 
     @contextmanager
     def under_load(server: Server, stops: Callable[[], bool] = lambda: False) -> Iterator[Loads]:
-        urls = (server.url, nginx(server.port))
+        urls = urls_of(server)
         loads = [
             Load(url, server.headers, rate=LOAD_SHARE / len(urls) * rate, stops=stops)
             for url, rate in zip(urls, capacities, strict=True)

@@ -36,15 +36,15 @@ def open_with_key(page: Page, key: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_the_drift_page_shows_what_the_route_says(page: Page, server: Server) -> None:
-    """A picture for each feature and one for the classes, at any width, by keyboard alone."""
+def test_the_drift_page_shows_the_report(page: Page, server: Server) -> None:
+    """A chart for each feature and one for the classes, at any width, by keyboard alone."""
     body = json.dumps([FLOWER] * 150).encode()
     assert server.ask("POST", "/v1/predict", body)[0] == 200
     open_with_key(page, server.key)
     expect(page.locator("article")).to_have_count(5)
-    told: Any = json.loads(server.ask("GET", "/v1/drift")[2])
-    expect(page.locator("dl .verdict")).to_have_text(told["verdict"])
-    for feature, card in zip(told["features"], page.locator("article").all(), strict=False):
+    report: Any = json.loads(server.ask("GET", "/v1/drift")[2])
+    expect(page.locator("dl .verdict")).to_have_text(report["verdict"])
+    for feature, card in zip(report["features"], page.locator("article").all(), strict=False):
         expect(card).to_contain_text(feature["feature"])
         expect(card).to_contain_text(f"PSI {feature['psi']:.3f}")
         expect(card.locator(".verdict")).to_have_text(feature["verdict"])
@@ -63,8 +63,10 @@ def test_the_drift_page_shows_what_the_route_says(page: Page, server: Server) ->
     expect(page.locator("article")).to_have_count(5)
 
 
-def test_only_another_verdict_is_read_aloud(visit: Callable[..., Page], server: Server) -> None:
-    """The report is drawn anew again and again; a screen reader hears of it when it matters."""
+def test_a_screen_reader_announces_only_a_new_verdict(
+    visit: Callable[..., Page], server: Server
+) -> None:
+    """The page redraws the report again and again."""
     page = visit(server, "/drift")
     verdicts = ["ok", "ok", "drifted"]
 
@@ -89,16 +91,16 @@ def test_only_another_verdict_is_read_aloud(visit: Callable[..., Page], server: 
     assert page.evaluate("heard") == ["Verdict: ok", "Verdict: drifted"]
 
 
-def test_a_wrong_key_is_said_and_asked_for_again(page: Page) -> None:
-    """By its field; the key is not kept."""
+def test_a_wrong_key_is_refused_and_asked_for_again(page: Page) -> None:
+    """The message stands at the field; the key is not kept."""
     open_with_key(page, "wrong")
     expect(page.get_by_role("alert")).to_contain_text("does not know this key")
     expect(page.get_by_label("API key")).to_have_accessible_description(re.compile("not know"))
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_service_that_went_away_is_said(page: Page, server: Server) -> None:
-    """What was shown before stays."""
+def test_the_page_says_that_the_service_does_not_answer(page: Page, server: Server) -> None:
+    """The last report stays."""
     open_with_key(page, server.key)
     expect(page.locator("article")).to_have_count(5)
     page.route("**/v1/drift", lambda route: route.abort())
@@ -107,8 +109,8 @@ def test_a_service_that_went_away_is_said(page: Page, server: Server) -> None:
     expect(page.locator("article")).to_have_count(5)
 
 
-def test_each_file_of_the_pages_comes_whole(server: Server) -> None:
-    """On a new connection each time: who answers there sends from memory, and waits for nothing."""
+def test_each_static_file_is_complete(server: Server) -> None:
+    """On a new connection each time, which the event loop answers from memory."""
     for _ in range(30):
         status, _, body = server.ask("GET", "/static/page.css", headers={"X-API-Key": ""})
         assert (status, body) == (200, (STATIC / "page.css").read_bytes())

@@ -1,5 +1,8 @@
+"""The README's code blocks, run as they stand."""
+
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.system
 
 
 def test_the_python_example_prints_what_it_says(server: Server, capsys: Any) -> None:
-    """The block is run as it stands, against a real server on another port."""
+    """With the port of a real server."""
     (block,) = blocks("python")
     script = block.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
     exec(compile(script.replace("iris_Mmv...", server.key), "README.md", "exec"), {})  # noqa: S102 - our own README
@@ -28,10 +31,10 @@ def test_the_python_example_prints_what_it_says(server: Server, capsys: Any) -> 
 
 
 def test_the_key_commands_work_as_they_stand(tmp_path: Path) -> None:
-    """Run by a shell, with this environment's flask and a key file of its own."""
+    """With this environment's flask and a key file of its own."""
     block = next(block for block in blocks("sh") if "keys add" in block)
-    script = block.replace(".venv/bin/flask", f"{sys.executable} -m flask")
-    script = script.replace("keys.txt", str(tmp_path / "keys.txt"))
+    script = block.replace(".venv/bin/flask", f"{shlex.quote(sys.executable)} -m flask")
+    script = script.replace("keys.txt", shlex.quote(str(tmp_path / "keys.txt")))
     done = subprocess.run(
         ["sh", "-ec", script],
         cwd=ROOT,

@@ -1,3 +1,5 @@
+"""The start and the stop of a real server, and what its settings do."""
+
 from __future__ import annotations
 
 import os
@@ -16,7 +18,8 @@ from iris_api.bundle.store import Bundle
 from iris_api.server import hooks
 from iris_api.settings import Settings
 from iris_api.web.keys import KeyFile
-from tests.conftest import ROOT, pickle_only
+from tests.bundles import pickle_only
+from tests.constants import ROOT
 
 from .conftest import PATIENCE, Server, environment, gunicorn, wait_for
 
@@ -29,16 +32,16 @@ pytestmark = pytest.mark.system
 def test_the_printed_command_works_when_pasted(
     start: Callable[..., Server], needs: Callable[[str], str]
 ) -> None:
-    """With no key configured, the start prints a curl line with a key for this run."""
+    """Without a configured key the server prints a curl command with a key for this run."""
     needs("curl")
     server = start(IRIS_API_KEYS="")
-    assert '"prediction":"setosa"' in pasted(server)
-    assert not server.predicts(), "another key opened it"
+    assert '"prediction":"setosa"' in run_printed_command(server)
+    assert not server.predicts(), "the server accepts another key"
     assert server.stop() == 0
 
 
-def pasted(server: Server, **variables: str) -> str:
-    """What the printed command answers."""
+def run_printed_command(server: Server, **variables: str) -> str:
+    """The output of the printed command."""
     line = next(line for line in server.log_text.splitlines() if line.startswith("curl "))
     return subprocess.run(
         ["sh", "-c", line], env=environment(**variables), capture_output=True, text=True, check=True
@@ -46,14 +49,14 @@ def pasted(server: Server, **variables: str) -> str:
 
 
 def test_a_configured_key_is_not_printed(server: Server, needs: Callable[[str], str]) -> None:
-    """The log never holds a key that someone relies on; the command takes it from a variable."""
+    """The log never holds it; the printed command takes it from a variable."""
     needs("curl")
     assert server.key not in server.log_text
-    assert '"prediction":"setosa"' in pasted(server, KEY=server.key)
+    assert '"prediction":"setosa"' in run_printed_command(server, KEY=server.key)
 
 
-def test_the_workers_hold_nothing_that_serving_does_not_need(start: Callable[..., Server]) -> None:
-    """No scikit-learn, joblib, scipy or pandas in a real worker that has predicted."""
+def test_workers_import_no_training_library(start: Callable[..., Server]) -> None:
+    """A real worker that has predicted holds no scikit-learn, joblib, scipy or pandas."""
     server = start("tests.system.apps.introspection:app")
     assert server.predicts()
     modules = server.ask("GET", "/modules")[2].decode().split()
@@ -67,7 +70,7 @@ def test_the_workers_hold_nothing_that_serving_does_not_need(start: Callable[...
 
 
 def test_a_start_and_a_stop_leave_no_trace(start: Callable[..., Server], tmp_path: Path) -> None:
-    """Several workers, exit status 0, no crash at their exit, nothing written to the home."""
+    """Exit status 0, no crash at exit, and nothing written to the home directory."""
     server = start(HOME=str(tmp_path))
     assert len(server.workers()) == 2
     assert all(server.predicts() for _ in range(8))
@@ -85,13 +88,13 @@ def check_refusal(tmp_path: Path, message: str, **settings: str) -> None:
     finally:
         process.kill()
         process.wait()
-    said = (tmp_path / "log").read_text()
-    ours = [line for line in said.splitlines() if line and '"level":"info"' not in line]
+    log_text = (tmp_path / "log").read_text()
+    lines = [line for line in log_text.splitlines() if line and '"level":"info"' not in line]
     assert status != 0
-    assert len(ours) == 1, said
-    assert ours[0].startswith("iris-api: ")
-    assert message in ours[0]
-    assert "Booting worker" not in said
+    assert len(lines) == 1, log_text
+    assert lines[0].startswith("iris-api: ")
+    assert message in lines[0]
+    assert "Booting worker" not in log_text
     assert time.monotonic() - began < 10
 
 
@@ -112,7 +115,7 @@ def check_refusal(tmp_path: Path, message: str, **settings: str) -> None:
 def test_a_bad_setting_ends_the_start_in_one_line(
     trained: Path, tmp_path: Path, settings: dict[str, str], message: str
 ) -> None:
-    """A non-zero status, no traceback, no worker that starts again and again."""
+    """A non-zero status, no traceback and no worker that restarts for ever."""
     check_refusal(tmp_path, message, **({"IRIS_MODEL_DIR": str(trained)} | settings))
 
 
@@ -120,7 +123,7 @@ def test_a_bad_setting_ends_the_start_in_one_line(
 def test_a_bad_bundle_ends_the_start_in_one_line(
     model_dir: Path, tmp_path: Path, damage: str
 ) -> None:
-    """The reason and the mend, nothing else."""
+    """The line names the reason and the remedy."""
     manifest, onnx = model_dir / "manifest.json", next(model_dir.glob("*/*.onnx"))
     message = {
         "missing": "can't be read (No such file or directory): train it (",
@@ -141,9 +144,9 @@ def test_a_bad_bundle_ends_the_start_in_one_line(
 
 
 def test_a_busy_port_ends_the_start_in_one_line(trained: Path, tmp_path: Path) -> None:
-    """At once, and saying which port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    """At once, and the line names the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         check_refusal(
             tmp_path,
             f"can't listen on 127.0.0.1:{port} (Address already in use): free it, or set PORT",
@@ -153,7 +156,7 @@ def test_a_busy_port_ends_the_start_in_one_line(trained: Path, tmp_path: Path) -
 
 
 def test_keys_rotate_without_a_restart(start: Callable[..., Server], tmp_path: Path) -> None:
-    """A new key opens every worker at once, a revoked one none."""
+    """Every worker accepts a new key and refuses a revoked one at once."""
     file = KeyFile(tmp_path / "keys")
     file.path.touch()
     server = start(IRIS_API_KEYS="", IRIS_API_KEYS_FILE=str(file.path), WEB_CONCURRENCY="3")
@@ -162,45 +165,49 @@ def test_keys_rotate_without_a_restart(start: Callable[..., Server], tmp_path: P
     second = file.add("second")
     file.revoke("first")
     for key, status in ((first, 401), (second, 200)):
-        sent = {"X-API-Key": key}
-        asked = {server.ask("GET", "/v1/model", headers=sent)[0] for _ in range(30)}
-        assert asked == {status}
+        headers = {"X-API-Key": key}
+        statuses = {server.ask("GET", "/v1/model", headers=headers)[0] for _ in range(30)}
+        assert statuses == {status}
     server.stop()
 
 
-def test_a_key_revoked_before_a_worker_started_stays_revoked(
+def test_a_revoked_key_stays_revoked_in_a_new_worker(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """Though the file can't be read by then, and the server once knew the key."""
+    """Also if the key file is unreadable by then and the server once accepted the key."""
     file = KeyFile(tmp_path / "keys")
     revoked = file.add("revoked")
     server = start(IRIS_API_KEYS="", IRIS_API_KEYS_FILE=str(file.path), WEB_CONCURRENCY="1")
     file.path.write_text("nonsense")
     (old,) = server.workers()
     os.kill(old, signal.SIGKILL)
-    wait_for(lambda: server.workers() not in ([], [old]), "a new worker")
+    wait_for(lambda: server.workers() not in ([], [old]), "new worker")
     assert server.ask("GET", "/v1/model", headers={"X-API-Key": revoked})[0] == 401
+<<<<<<< HEAD
     wait_for(lambda: "keys_refused" in server.log_text, "the line of the log")
+=======
+    wait_for(lambda: '"event":"keys_refused"' in server.log_text, "log line")
+>>>>>>> wt-tests
     server.stop()
 
 
-def test_gunicorn_gets_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Level, proxies and addresses, IPv6 among them."""
+def test_gunicorn_gets_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log level, trusted proxies and addresses, also IPv6."""
     monkeypatch.setenv("IRIS_LOG_LEVEL", "warning")
     monkeypatch.setenv("IRIS_TRUSTED_PROXIES", "10.0.0.0/8,::1")
     monkeypatch.setenv("IRIS_HOST", "::1")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(hooks, "prepared", Settings.read)
-    made = runpy.run_path("gunicorn.conf.py")
-    assert made["loglevel"] == "warning"
-    assert made["forwarded_allow_ips"] == "10.0.0.0/8,::1"
-    assert made["bind"] == "[::1]:8000"
-    assert made["control_socket_disable"]
-    assert made["preload_app"]
+    config = runpy.run_path("gunicorn.conf.py")
+    assert config["loglevel"] == "warning"
+    assert config["forwarded_allow_ips"] == "10.0.0.0/8,::1"
+    assert config["bind"] == "[::1]:8000"
+    assert config["control_socket_disable"]
+    assert config["preload_app"]
 
 
 def test_it_listens_on_ipv6(start: Callable[..., Server]) -> None:
-    """And the printed address can be pasted."""
+    """The printed address can be pasted."""
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     server = start(IRIS_HOST="::1")
@@ -209,20 +216,20 @@ def test_it_listens_on_ipv6(start: Callable[..., Server]) -> None:
 
 
 def test_a_killed_worker_is_replaced(start: Callable[..., Server]) -> None:
-    """The others answer meanwhile."""
+    """The other workers answer meanwhile."""
     server = start()
     before = set(server.workers())
     os.kill(min(before), signal.SIGKILL)
     assert all(server.predicts() for _ in range(10))
-    wait_for(lambda: len(set(server.workers()) - before) == 1, "a new worker")
+    wait_for(lambda: len(set(server.workers()) - before) == 1, "new worker")
     assert server.predicts()
     assert server.stop() == 0
 
 
-def test_a_checkout_that_may_not_be_written_serves(
+def test_a_server_writes_nothing_beside_its_code(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """Nothing is written beside the code: no control socket, no cache, no lock."""
+    """No control socket, no cache and no lock: a read-only checkout serves."""
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT / "iris_api", checkout / "iris_api")
     for name in ("wsgi.py", "gunicorn.conf.py"):

@@ -67,16 +67,16 @@ def test_a_file_comes_back_with_its_predictions(
     )
     classes = [f"probability_{name}" for name in ("setosa", "versicolor", "virginica")]
     assert result[0] == [*header, "prediction_", "confidence", *classes, "error"]
-    for given, back in zip(rows, result[1:], strict=True):
-        assert back[: len(given)] == given
-        if given in (rows[2], rows[4], rows[5]):
-            assert back[len(given) : -1] == [""] * (len(result[0]) - len(given) - 1)
+    for row, back in zip(rows, result[1:], strict=True):
+        assert back[: len(row)] == row
+        if row in (rows[2], rows[4], rows[5]):
+            assert back[len(row) : -1] == [""] * (len(result[0]) - len(row) - 1)
             assert "Input should be" in back[-1] or "2 cells where" in back[-1]
             continue
-        answer = predict(server, {name: float(given[header.index(name)]) for name in SETOSA})
+        answer = predict(server, {name: float(row[header.index(name)]) for name in SETOSA})
         shares = [answer["confidence"], *answer["probabilities"].values()]
-        assert back[len(given)] == answer["prediction"]
-        assert [float(share) for share in back[len(given) + 1 : -1]] == shares
+        assert back[len(row)] == answer["prediction"]
+        assert [float(share) for share in back[len(row) + 1 : -1]] == shares
         assert back[-1] == ""
     assert opened_page.locator("tbody tr").count() == 3
 
@@ -186,8 +186,8 @@ def test_dropped_files_and_pasted_text_are_read(opened_page: Page) -> None:
       if (kind === "drop") data.items.add(new File([text], "flowers.csv"));
       else data.setData("text", text);
       const more = { bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data };
-      const made = kind === "drop" ? new DragEvent(kind, more) : new ClipboardEvent(kind, more);
-      document.getElementById("pasted").dispatchEvent(made);
+      const event = kind === "drop" ? new DragEvent(kind, more) : new ClipboardEvent(kind, more);
+      document.getElementById("pasted").dispatchEvent(event);
     }"""
     opened_page.evaluate(hand_over, ["drop", flowers(7).decode()])
     expect(opened_page.locator("#told")).to_contain_text("7 rows predicted")

@@ -197,7 +197,7 @@ def test_the_page_waits_out_an_overload(opened_page: Page, server: Server) -> No
     """It shows when a 503 allows the next request, and sends it then."""
     opened_page.context.set_extra_http_headers({"X-Request-Start": "t=1000.000"})
     field(opened_page, "petal_length").fill("5.2")
-    expect(opened_page.get_by_role("alert")).to_contain_text("busier than it can be")
+    expect(opened_page.get_by_role("alert")).to_contain_text("The service is overloaded")
     expect(opened_page.get_by_role("alert")).to_contain_text("tries again in 1 s")
     opened_page.context.set_extra_http_headers({})
     expect_answer(opened_page, predict(server, SETOSA | {"petal_length": 5.2}))

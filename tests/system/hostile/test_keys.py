@@ -131,8 +131,8 @@ class Leaky(KeyRing):
     def name_of(self, key: str) -> str | None:
         """The name of a key."""
         for _ in range(self.rounds):
-            for ours, theirs in zip(KEY, key, strict=False):
-                if ours != theirs:
+            for expected, actual in zip(KEY, key, strict=False):
+                if expected != actual:
                     break
             else:
                 return "hostile"

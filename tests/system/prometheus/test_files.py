@@ -137,9 +137,9 @@ def test_the_key_of_the_readme_works(start: Callable[..., Server], tmp_path: Pat
     (block,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for old, new in {
         ".venv/bin/flask": f"{shlex.quote(sys.executable)} -m flask",
-        "keys.txt": str(tmp_path / "keys.txt"),
+        "keys.txt": shlex.quote(str(tmp_path / "keys.txt")),
         "sudo install -o prometheus ": "install ",
-        "/etc/prometheus/iris-api.key": str(tmp_path / "key"),
+        "/etc/prometheus/iris-api.key": shlex.quote(str(tmp_path / "key")),
     }.items():
         assert old in block
         block = block.replace(old, new)
