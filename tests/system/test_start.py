@@ -183,11 +183,7 @@ def test_a_revoked_key_stays_revoked_in_a_new_worker(
     os.kill(old, signal.SIGKILL)
     wait_for(lambda: server.workers() not in ([], [old]), "new worker")
     assert server.ask("GET", "/v1/model", headers={"X-API-Key": revoked})[0] == 401
-<<<<<<< HEAD
-    wait_for(lambda: "keys_refused" in server.log_text, "the line of the log")
-=======
     wait_for(lambda: '"event":"keys_refused"' in server.log_text, "log line")
->>>>>>> wt-tests
     server.stop()
 
 

@@ -14,14 +14,9 @@ if TYPE_CHECKING:
 class StuckRoute:
     """Reads from a pipe that has no writer for /stuck; passes every other request on."""
 
-<<<<<<< HEAD
-    extensions = service.extensions
-    register_error_handler = service.register_error_handler
-=======
     def __getattr__(self, name: str) -> Any:
         """The application's attributes, which the server's hooks use."""
         return getattr(service, name)
->>>>>>> wt-tests
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
