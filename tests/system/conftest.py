@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tests.conftest import Key
 
 NGINX_TEMPORARY_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+PATIENT = {"IRIS_MAX_QUEUE_MS": "60000"}
+"""Settings of a server that refuses no request because this machine is busy with other tests."""
 READY = "curl http://"
 """Beginning of the line that a server prints when it is ready."""
 PATIENCE = 60.0
@@ -168,7 +170,7 @@ def start(
 
     def start(app: str = "wsgi:app", cwd: Path = ROOT, **settings: str) -> Server:
         log = tmp_path_factory.mktemp("server") / "log"
-        settings = {"IRIS_MODEL_DIR": str(trained), "IRIS_API_KEYS": key.entry} | settings
+        settings = PATIENT | {"IRIS_MODEL_DIR": str(trained), "IRIS_API_KEYS": key.entry} | settings
         process = gunicorn(log, settings, app, cwd)
         started.append(process)
         wait_for(lambda: READY in log.read_text() or process.poll() is not None, "the server")

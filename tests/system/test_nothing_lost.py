@@ -24,7 +24,7 @@ from iris_api.bundle.store import Bundle
 from tests.bundles import reseal
 from tests.constants import FLOWER, FULL_LOAD, ROOT
 
-from .conftest import environment, pss_mebibytes, wait_for
+from .conftest import PATIENT, environment, pss_mebibytes, wait_for
 from .open_loop import ROWS, Load, Result, capacity
 
 if TYPE_CHECKING:
@@ -63,6 +63,12 @@ class Loads:
             total = len(load.results)
             assert not load.faults, f"{len(load.faults)} of {total}: {load.faults[:5]}"
             assert total > LOAD_SECONDS * 10
+
+
+@pytest.fixture(scope="module")
+def start(start: Callable[..., Server]) -> Callable[..., Server]:
+    """Start servers that refuse a request after a second in the queue, as they do by default."""
+    return partial(start, IRIS_MAX_QUEUE_MS="1000")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +144,7 @@ def test_a_stop_answers_every_request(start: Callable[..., Server], under_load: 
 
 def test_a_stop_answers_connections_that_wait_to_be_accepted(start: Callable[..., Server]) -> None:
     """Also without a drain: the server answers all connections that the kernel has accepted."""
-    server = start("tests.system.apps.slow_model:app", IRIS_DRAIN_SECONDS="0")
+    server = start("tests.system.apps.slow_model:app", IRIS_DRAIN_SECONDS="0", **PATIENT)
     request = (
         f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {server.key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"

@@ -58,6 +58,7 @@ GRAFANA = {"$job": "iris-api", "$model_version": ".*", "$__rate_interval": "1m"}
 
 
 INTERVAL = 0.25
+"""Seconds between two scrapes."""
 
 
 def configure(directory: Path, server: Server) -> Path:
