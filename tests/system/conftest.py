@@ -37,6 +37,8 @@ READY = "curl http://"
 PATIENCE = 60.0
 """Seconds after which a condition that has not come true fails the test."""
 PORTS_PER_WORKER = 1000
+INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("IRIS_")}
+"""This environment. A copy: threads read it while the main thread changes the original."""
 QUICK_TIMEOUTS = {"GUNICORN_CMD_ARGS": "-k tests.system.quick.QuickWorker --keep-alive 1"}
 """Settings of a server that waits for its clients only one or two seconds."""
 
@@ -128,8 +130,7 @@ class Server:
 
 def environment(**settings: str) -> dict[str, str]:
     """This environment with the given settings and none of the machine's."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("IRIS_")}
-    return inherited | {"PORT": "0", "WEB_CONCURRENCY": "2"} | settings
+    return INHERITED | {"PORT": "0", "WEB_CONCURRENCY": "2"} | settings
 
 
 def gunicorn_command(app: str) -> list[str]:
