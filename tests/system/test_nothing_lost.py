@@ -87,9 +87,9 @@ def test_load_goes_through_nginx_too(needs: Callable[[str], str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def capacities(server: Server, urls_of: Callable[[Server], list[str]]) -> list[float]:
+def capacities(shared: Server, urls_of: Callable[[Server], list[str]]) -> list[float]:
     """Requests a second that a server answers, directly and through nginx."""
-    return [capacity(url, server.headers) for url in urls_of(server)]
+    return [capacity(url, shared.headers) for url in urls_of(shared)]
 
 
 @pytest.fixture
