@@ -234,7 +234,7 @@ def test_a_server_that_replaces_another_loses_no_request(
         assert server.process.returncode == 0
         time.sleep(LOAD_SECONDS / 2)
     loads.check()
-    os.kill(successor, signal.SIGTERM)
+    os.kill(successor, signal.SIGINT)
     wait_for(lambda: not Path(f"/proc/{successor}").exists(), "end of the successor")
 
 

@@ -168,7 +168,7 @@ def test_without_a_proxy_no_request_waits_much_longer_than_allowed(
     """All requests queue in the server, which refuses those that waited too long."""
     server = start(SLOW_MODEL, WEB_CONCURRENCY="1", **MAX_QUEUE)
     with ClosedLoop(server.url, server.key, clients=150, pause=0.2) as load:
-        time.sleep(6 if FULL_LOAD else 4)
+        time.sleep(6 if FULL_LOAD else 3)
     assert not load.errors
     assert load.refused
     assert p99(load.accepted) <= 1.5 * MAX_QUEUE_SECONDS
