@@ -62,7 +62,7 @@ def test_workers_import_no_training_library(start: Callable[..., Server]) -> Non
     modules = server.ask("GET", "/modules")[2].decode().split()
     assert "onnxruntime" in modules
     threads = list(Path(f"/proc/{server.process.pid}/task").iterdir())
-    assert len(threads) <= 2, "but the lookout, which is gone while it forks, a thread to fork"
+    assert len(threads) <= 2, "a parent that forks has other threads"
     assert int(server.ask("GET", "/frozen")[2]) > 10_000, "nothing was frozen for the workers"
     unwanted = {"sklearn", "joblib", "scipy", "pandas", "skl2onnx", "onnx", "pickle5"}
     assert not unwanted & {name.partition(".")[0] for name in modules}
