@@ -57,8 +57,15 @@ class Key:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the system tests: they take longest, and short tests fill the gaps at the end."""
+    """Start with the system tests, which take longest: short tests fill the gaps at the end.
+
+    Those in `tests/system` run without coverage, which would slow them down: what they test runs
+    in other processes.
+    """
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "system"):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(autouse=True)
