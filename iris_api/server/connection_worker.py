@@ -52,7 +52,12 @@ class ConnectionWorker(ThreadWorker):  # type: ignore[misc]
     """Above this many unsent response bytes, close the connection that has stalled longest."""
 
     alive: bool
-    service: Service
+
+    @property
+    def service(self) -> Service:
+        """The application's service, whose log and metrics have the requests answered here."""
+        service: Service = self.wsgi.extensions["iris_api"]
+        return service
 
     def prepare(self) -> None:
         """Set up the state of a worker process. Called before its loop."""
@@ -69,11 +74,6 @@ class ConnectionWorker(ThreadWorker):  # type: ignore[misc]
         """
         cfg: Any = self.cfg
         cfg.__dict__.update((name, setting.get()) for name, setting in cfg.settings.items())
-
-    def load_wsgi(self) -> None:
-        """Load the application and its service."""
-        super().load_wsgi()
-        self.service = self.wsgi.extensions["iris_api"]
 
     def client_readable(self, conn: Connection, client: socket.socket | None = None) -> None:
         """Handle what a client has sent."""
