@@ -11,7 +11,7 @@ import socket
 import time
 from collections import deque
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class ConnectionWorker(ThreadWorker):  # type: ignore[misc]
 
     alive: bool
 
-    @property
+    @cached_property
     def service(self) -> Service:
         """The application's service, whose log and metrics have the requests answered here."""
         service: Service = self.wsgi.extensions["iris_api"]
